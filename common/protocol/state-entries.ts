@@ -1,0 +1,236 @@
+/**
+ * Layout of the authenticated state: the key of every entry and the codec of its value, shared by the vm that writes
+ * them, the RPC that reads them, and clients and custodians that verify proofs of them.
+ *
+ * A key is one namespace byte and fixed-width or length-prefixed parts, so that no key is a prefix of another and the
+ * entries of one parent form one contiguous range. Integers are big-endian: ranges are in order of number or time.
+ */
+import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
+import { bool, list, nullable, oneOf, struct, text, type TypeOf, uint } from '../codec.ts';
+import { chainParams } from './chain-params.ts';
+import { policyDocument, purpose, role } from './policy.ts';
+import {
+  address,
+  type Address,
+  code,
+  type Hash,
+  hash32,
+  height,
+  type Height,
+  orgId,
+  type OrgId,
+  publicKey,
+  timeMs,
+  type TimeMs,
+  token32,
+} from './primitives.ts';
+import { event } from './receipt.ts';
+import { sectionClass } from './record.ts';
+import { accessRequest, proposal, recordContent } from './transaction.ts';
+import { validatorSet } from './validator-set.ts';
+
+const ns = (byte: number, ...parts: readonly Uint8Array[]): Uint8Array => concatBytes(Uint8Array.of(byte), ...parts);
+const prefixed = (value: string): Uint8Array => {
+  const encoded = utf8(value);
+  return concatBytes(Uint8Array.of(encoded.length), encoded);
+};
+const NO_DEPARTMENT = new Uint8Array(32);
+
+/** Kinds of deadline that block time brings about. */
+export const DEADLINE_KINDS = ['request', 'grant', 'proposal', 'activation'] as const;
+export type DeadlineKind = (typeof DEADLINE_KINDS)[number];
+
+export const stateKey = {
+  params: (): Uint8Array => ns(0x01),
+  /** The set that certifies the next height. */
+  validators: (): Uint8Array => ns(0x02),
+  organisation: (id: OrgId): Uint8Array => ns(0x10, prefixed(id)),
+  account: (id: Address): Uint8Array => ns(0x11, id),
+  /** Every address that was ever some account's key: a key serves one account, once. */
+  key: (of: Address): Uint8Array => ns(0x12, of),
+  role: (account: Address, name: string, org: OrgId, department: Uint8Array | null): Uint8Array =>
+    ns(0x13, account, prefixed(name), prefixed(org), department ?? NO_DEPARTMENT),
+  person: (tag: Uint8Array, account: Address): Uint8Array => ns(0x14, tag, account),
+  recovery: (account: Address): Uint8Array => ns(0x15, account),
+  attending: (patient: Address, physician: Address): Uint8Array => ns(0x16, patient, physician),
+  policy: (ref: Hash): Uint8Array => ns(0x20, ref),
+  record: (id: Hash): Uint8Array => ns(0x30, id),
+  recordVersion: (id: Hash, version: number): Uint8Array => ns(0x31, id, u32be(version)),
+  recordByOwner: (owner: Address, createdMs: TimeMs, id: Hash): Uint8Array => ns(0x32, owner, u64be(createdMs), id),
+  storageUsed: (org: OrgId): Uint8Array => ns(0x33, prefixed(org)),
+  request: (hash: Hash): Uint8Array => ns(0x40, hash),
+  requestByRecord: (recordId: Hash, at: Height, hash: Hash): Uint8Array => ns(0x41, recordId, u64be(at), hash),
+  /** One entry for each person's decision on a request. */
+  decision: (requestHash: Hash, account: Address): Uint8Array => ns(0x42, requestHash, account),
+  openRequests: (requester: Address): Uint8Array => ns(0x43, requester),
+  delivery: (requestHash: Hash): Uint8Array => ns(0x44, requestHash),
+  /** The audit trail of a record, in order. */
+  audit: (recordId: Hash, at: Height, sequence: number): Uint8Array => ns(0x48, recordId, u64be(at), u32be(sequence)),
+  deadline: (at: TimeMs, kind: DeadlineKind, id: Hash): Uint8Array =>
+    ns(0x50, u64be(at), Uint8Array.of(DEADLINE_KINDS.indexOf(kind)), id),
+  /** Replay set, in buckets of time: pruned by block time from the low end. */
+  replay: (validUntilMs: TimeMs, account: Address, nonce: Uint8Array): Uint8Array =>
+    ns(0x60, u64be(validUntilMs), account, nonce),
+  proposal: (id: Hash): Uint8Array => ns(0x70, id),
+  vote: (proposalId: Hash, org: OrgId): Uint8Array => ns(0x71, proposalId, prefixed(org)),
+  /** Number of grants that are active: while it is not 0, heartbeat blocks are due. */
+  activeGrants: (): Uint8Array => ns(0x80),
+} as const;
+
+/** First and past-the-end key of all entries that begin with `prefix`. */
+export function prefixRange(prefix: Uint8Array): { gte: Uint8Array; lt: Uint8Array } {
+  const lt = prefix.slice();
+  for (let i = lt.length - 1; i >= 0; i -= 1) {
+    if (lt[i] !== 0xff) {
+      lt[i] = (lt[i] as number) + 1;
+      return { gte: prefix, lt: lt.subarray(0, i + 1) };
+    }
+  }
+  // Unreachable for our keys, whose first byte is a namespace below 0xff.
+  return { gte: prefix, lt: Uint8Array.of(0xff) };
+}
+
+export const statePrefix = {
+  organisations: (): Uint8Array => ns(0x10),
+  accounts: (): Uint8Array => ns(0x11),
+  rolesOf: (account: Address): Uint8Array => ns(0x13, account),
+  accountsOfPerson: (tag: Uint8Array): Uint8Array => ns(0x14, tag),
+  policies: (): Uint8Array => ns(0x20),
+  records: (): Uint8Array => ns(0x30),
+  recordVersions: (id: Hash): Uint8Array => ns(0x31, id),
+  recordsOfOwner: (owner: Address): Uint8Array => ns(0x32, owner),
+  requests: (): Uint8Array => ns(0x40),
+  requestsOfRecord: (recordId: Hash): Uint8Array => ns(0x41, recordId),
+  decisions: (requestHash: Hash): Uint8Array => ns(0x42, requestHash),
+  audit: (recordId: Hash): Uint8Array => ns(0x48, recordId),
+  deadlines: (): Uint8Array => ns(0x50),
+  replay: (): Uint8Array => ns(0x60),
+  proposals: (): Uint8Array => ns(0x70),
+  votes: (proposalId: Hash): Uint8Array => ns(0x71, proposalId),
+} as const;
+
+export const paramsEntry = chainParams;
+export const validatorsEntry = validatorSet;
+export const counterEntry = struct({ value: uint() });
+
+export const organisationEntry = struct({
+  orgId,
+  name: text(100),
+  status: oneOf(['active', 'suspended']),
+  custodianKey: nullable(publicKey),
+  sinceMs: timeMs,
+});
+export type OrganisationEntry = TypeOf<typeof organisationEntry>;
+
+export const accountEntry = struct({
+  id: address,
+  orgId,
+  kind: oneOf(['staff', 'patient', 'service']),
+  publicKey,
+  keySinceMs: timeMs,
+  personTag: nullable(token32),
+  custodial: bool,
+  status: oneOf(['active', 'suspended']),
+  enrolledMs: timeMs,
+  enrolledBy: nullable(address),
+});
+export type AccountEntry = TypeOf<typeof accountEntry>;
+
+export const keyEntry = struct({ account: address });
+
+export const roleEntry = struct({
+  account: address,
+  role,
+  orgId,
+  department: nullable(token32),
+  grantedMs: timeMs,
+  grantedBy: nullable(address),
+  expiresAtMs: timeMs,
+});
+export type RoleEntry = TypeOf<typeof roleEntry>;
+
+export const recoveryEntry = struct({ newPublicKey: publicKey, effectiveMs: timeMs, openedBy: address, confirmedBy: address });
+export const attendingEntry = struct({ sinceMs: timeMs, expiresAtMs: timeMs, setBy: address });
+
+export const policyEntry = struct({ ref: hash32, version: uint(), document: policyDocument, createdBy: address, createdMs: timeMs });
+export type PolicyEntry = TypeOf<typeof policyEntry>;
+
+export const recordEntry = struct({
+  id: hash32,
+  owner: address,
+  writer: address,
+  orgId,
+  section: sectionClass,
+  latestVersion: uint(),
+  createdMs: timeMs,
+});
+export type RecordEntry = TypeOf<typeof recordEntry>;
+
+export const recordVersionEntry = struct({
+  recordId: hash32,
+  version: uint(),
+  writer: address,
+  orgId,
+  content: recordContent,
+  height,
+  createdMs: timeMs,
+});
+export type RecordVersionEntry = TypeOf<typeof recordVersionEntry>;
+
+export const REQUEST_STATUSES = ['pending', 'granted', 'denied', 'expired', 'cancelled', 'revoked', 'ended'] as const;
+
+export const requestEntry = struct({
+  hash: hash32,
+  request: accessRequest,
+  policyRef: hash32,
+  requesterOrg: orgId,
+  requesterTag: nullable(token32),
+  /** `granted` is an active grant; it turns `ended` when its time is over or `revoked` before. */
+  status: oneOf(REQUEST_STATUSES),
+  createdMs: timeMs,
+  /** While pending: when it expires. */
+  pendingUntilMs: timeMs,
+  /** Height and time of the last change of status. */
+  statusHeight: height,
+  statusMs: timeMs,
+  /** Who denied, cancelled or revoked; null for time. */
+  statusBy: nullable(address),
+  statusReason: nullable(code),
+});
+export type RequestEntry = TypeOf<typeof requestEntry>;
+
+export const decisionEntry = struct({
+  account: address,
+  orgId,
+  personTag: nullable(token32),
+  approve: bool,
+  atMs: timeMs,
+  height,
+  reason: nullable(code),
+});
+export type DecisionEntry = TypeOf<typeof decisionEntry>;
+
+export const requestByRecordEntry = struct({ hash: hash32, purpose, requester: address });
+export const deliveryEntry = struct({ sidecarHash: hash32, height, txIndex: uint() });
+export const auditEntry = struct({ timestampMs: timeMs, txHash: nullable(hash32), event });
+export type AuditEntry = TypeOf<typeof auditEntry>;
+export const emptyEntry = struct({});
+export const recordByOwnerEntry = struct({ id: hash32 });
+
+export const proposalEntry = struct({
+  id: hash32,
+  proposal,
+  proposer: address,
+  proposerOrg: orgId,
+  status: oneOf(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
+  createdMs: timeMs,
+  closesMs: timeMs,
+  effectiveMs: nullable(timeMs),
+  /** Organisations that may vote, fixed when it was opened: those of the validators. */
+  voters: list(orgId, 100),
+});
+export type ProposalEntry = TypeOf<typeof proposalEntry>;
+export const voteEntry = struct({ orgId, account: address, approve: bool, atMs: timeMs });
+
+/** Where the stored state entry of an execution is not what it should be: never from outside. */
+export const STATE_VALUE_MAX_BYTES = 64 * 1024;
