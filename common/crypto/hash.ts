@@ -51,7 +51,10 @@ function squeeze(absorbed: Sm3, lengthBytes: number): Uint8Array {
   const blocks = Math.ceil(lengthBytes / SM3_BYTES);
   const output = new Uint8Array(blocks * SM3_BYTES);
   for (let counter = 1; counter <= blocks; counter++) {
-    squeezing.copyFrom(absorbed).updateU32(counter).digest(output, (counter - 1) * SM3_BYTES);
+    squeezing
+      .copyFrom(absorbed)
+      .updateU32(counter)
+      .digest(output, (counter - 1) * SM3_BYTES);
   }
   return output.subarray(0, lengthBytes);
 }

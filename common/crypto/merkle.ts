@@ -87,7 +87,11 @@ export function merkleProof(leaves: readonly Uint8Array[], index: number): Uint8
  * RFC 9162 section 2.1.3.2; consumes the path exactly. The caller must know `size` from where it knows the root.
  */
 export function merkleVerify(
-  root: Uint8Array, leaf: Uint8Array, index: number, size: number, path: readonly Uint8Array[],
+  root: Uint8Array,
+  leaf: Uint8Array,
+  index: number,
+  size: number,
+  path: readonly Uint8Array[],
 ): boolean {
   if (!Number.isInteger(index) || !Number.isInteger(size)) return false;
   if (index < 0 || index >= size || size > MERKLE_MAX_LEAVES || path.length > 31) return false;

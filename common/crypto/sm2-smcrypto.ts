@@ -14,10 +14,11 @@ export function createSmCryptoEngine(): Sm2Engine {
     // sm-crypto reduces coordinates at or above p and takes short hex: the shared rules come first.
     if (!isPublicKey(publicKey) || parseSignature(signature) === undefined) return false;
     try {
-      return smCrypto.sm2.doVerifySignature(
-        Array.from(message), bytesToHex(signature), `04${bytesToHex(publicKey)}`,
-        { hash: true, der: false, userId: SM2_USER_ID },
-      );
+      return smCrypto.sm2.doVerifySignature(Array.from(message), bytesToHex(signature), `04${bytesToHex(publicKey)}`, {
+        hash: true,
+        der: false,
+        userId: SM2_USER_ID,
+      });
     } catch {
       // It throws when s*G + t*P is the point at infinity, where the standard says "not valid".
       return false;

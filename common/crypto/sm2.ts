@@ -9,8 +9,19 @@
 import { bytesToBigint, concatBytes, bigintToBytes, u16be, u32be, utf8 } from '../bytes.ts';
 import { EmrError, assert } from '../errors.ts';
 import {
-  CURVE_A, CURVE_B, CURVE_ORDER, GENERATOR, GENERATOR_X, GENERATOR_Y, PUBLIC_KEY_BYTES, SCALAR_BYTES,
-  encodeScalar, invertModOrder, modOrder, pointToRaw, rawToPoint,
+  CURVE_A,
+  CURVE_B,
+  CURVE_ORDER,
+  GENERATOR,
+  GENERATOR_X,
+  GENERATOR_Y,
+  PUBLIC_KEY_BYTES,
+  SCALAR_BYTES,
+  encodeScalar,
+  invertModOrder,
+  modOrder,
+  pointToRaw,
+  rawToPoint,
 } from './curve.ts';
 import { hq } from './hash.ts';
 import { Sm3, sm3 } from './sm3.ts';

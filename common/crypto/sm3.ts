@@ -10,7 +10,14 @@ export const SM3_BYTES = 32;
 const BLOCK_BYTES = 64;
 
 const INITIAL = Int32Array.of(
-  0x7380166f, 0x4914b2b9, 0x172442d7, 0xda8a0600 | 0, 0xa96f30bc | 0, 0x163138aa, 0xe38dee4d | 0, 0xb0fb0e4e | 0,
+  0x7380166f,
+  0x4914b2b9,
+  0x172442d7,
+  0xda8a0600 | 0,
+  0xa96f30bc | 0,
+  0x163138aa,
+  0xe38dee4d | 0,
+  0xb0fb0e4e | 0,
 );
 
 /** T_j <<< j of GB/T 32905 section 5.3.3: constant, so rotated once. */
@@ -37,16 +44,25 @@ function expand(data: Uint8Array, offset: number): void {
     const x = (words[j - 16] as number) ^ (words[j - 9] as number) ^ ((third << 15) | (third >>> 17));
     const thirteenth = words[j - 13] as number;
     words[j] =
-      x ^ ((x << 15) | (x >>> 17)) ^ ((x << 23) | (x >>> 9)) ^
-      ((thirteenth << 7) | (thirteenth >>> 25)) ^ (words[j - 6] as number);
+      x ^
+      ((x << 15) | (x >>> 17)) ^
+      ((x << 23) | (x >>> 9)) ^
+      ((thirteenth << 7) | (thirteenth >>> 25)) ^
+      (words[j - 6] as number);
   }
 }
 
 /** Compression function, GB/T 32905 section 5.3.3. */
 function compress(state: Int32Array, data: Uint8Array, offset: number): void {
   expand(data, offset);
-  let a = state[0] as number, b = state[1] as number, c = state[2] as number, d = state[3] as number;
-  let e = state[4] as number, f = state[5] as number, g = state[6] as number, h = state[7] as number;
+  let a = state[0] as number,
+    b = state[1] as number,
+    c = state[2] as number,
+    d = state[3] as number;
+  let e = state[4] as number,
+    f = state[5] as number,
+    g = state[6] as number,
+    h = state[7] as number;
   for (let j = 0; j < 64; j++) {
     const a12 = (a << 12) | (a >>> 20);
     const sum = (a12 + e + (ROUND[j] as number)) | 0;

@@ -117,8 +117,7 @@ export function createOpensslEngine(): Sm2Engine {
     const entry = keys.get(publicKey);
     if (entry === undefined) return false;
     try {
-      return createVerify('sm3').update(entry.identity).update(message)
-        .verify(entry.key, signatureToDer(signature));
+      return createVerify('sm3').update(entry.identity).update(message).verify(entry.key, signatureToDer(signature));
     } catch {
       // OpenSSL reports some invalid signatures (s*G + t*P at infinity) as errors.
       return false;

@@ -80,7 +80,7 @@ t.test('TLV, H, KDF, Hq', async (t) => {
     // The label is TLV("label", chainId, recordId, u32 version, policyRef, ownerId, dataDigest, keyCheck).
     const label = hexToBytes(vectors.keyCheck.label);
     const fields: Uint8Array[] = [];
-    for (let at = 0; at < label.length; ) {
+    for (let at = 0; at < label.length;) {
       const length = bytes.readU32be(label, at)!;
       fields.push(label.subarray(at + 4, at + 4 + length));
       at += 4 + length;
@@ -96,9 +96,13 @@ t.test('TLV, H, KDF, Hq', async (t) => {
     t.same(kdfTlv(100, 'd', ...fields), kdf(tlv('d', ...fields), 100));
     t.equal(hq('d', ...fields), bytes.bytesToBigint(kdf(tlv('d', ...fields), 48)) % SM2_ORDER);
     const z = sample(40, 9);
-    t.same(kdf(z, 70), concatBytes(
-      sm3(concatBytes(z, u32be(1))), sm3(concatBytes(z, u32be(2))), sm3(concatBytes(z, u32be(3))),
-    ).subarray(0, 70));
+    t.same(
+      kdf(z, 70),
+      concatBytes(sm3(concatBytes(z, u32be(1))), sm3(concatBytes(z, u32be(2))), sm3(concatBytes(z, u32be(3)))).subarray(
+        0,
+        70,
+      ),
+    );
     t.equal(kdf(z, 0).length, 0);
   });
 

@@ -103,7 +103,8 @@ t.test('boundary signatures', async (t) => {
   const s = bytesToBigint(known.signature.subarray(32));
   const top = 2n ** 256n - 1n;
   const cases: [string, bigint, bigint][] = [];
-  for (const value of [0n, 1n, n - 1n, n, n + 1n, p, top]) cases.push([`r=${value}`, value, s], [`s=${value}`, r, value]);
+  for (const value of [0n, 1n, n - 1n, n, n + 1n, p, top])
+    cases.push([`r=${value}`, value, s], [`s=${value}`, r, value]);
   cases.push(['both 0', 0n, 0n], ['both n', n, n], ['r + s = n', r, n - r], ['r + s = n at the ends', 1n, n - 1n]);
   cases.push(['swapped', s, r], ['s negated', r, n - s], ['r + n', r + n > top ? n : r + n, s]);
   for (const [name, left, right] of cases) {
@@ -141,16 +142,26 @@ t.test('public keys have one verdict', async (t) => {
   // A point whose x is small, so that x + p still fits in 32 bytes.
   let small = 1n;
   let point: curve.CurvePoint | undefined;
-  for (; point === undefined; small++) point = curve.decodePoint(concatBytes(Uint8Array.of(2), bigintToBytes(small, 32)));
+  for (; point === undefined; small++)
+    point = curve.decodePoint(concatBytes(Uint8Array.of(2), bigintToBytes(small, 32)));
   const smallKey = curve.pointToRaw(point);
   const smallX = bytesToBigint(smallKey.subarray(0, 32));
   const smallY = bytesToBigint(smallKey.subarray(32));
   t.ok(curve.isPublicKey(smallKey));
   const bad: [string, Uint8Array][] = [
-    ['x + p', xy(smallX + p, smallY)], ['x = p', xy(p, smallY)], ['y = p', xy(smallX, p)], ['both above', xy(p + 1n, p + 1n)],
-    ['off curve', xy(x, y ^ 1n)], ['swapped', xy(y, x)], ['zero', xy(0n, 0n)], ['(0, 1)', xy(0n, 1n)],
-    ['all ones', new Uint8Array(64).fill(255)], ['63 bytes', raw.subarray(1)], ['with 04', curve.rawToUncompressed(raw)],
-    ['compressed', curve.rawToCompressed(raw)], ['empty', new Uint8Array(0)],
+    ['x + p', xy(smallX + p, smallY)],
+    ['x = p', xy(p, smallY)],
+    ['y = p', xy(smallX, p)],
+    ['both above', xy(p + 1n, p + 1n)],
+    ['off curve', xy(x, y ^ 1n)],
+    ['swapped', xy(y, x)],
+    ['zero', xy(0n, 0n)],
+    ['(0, 1)', xy(0n, 1n)],
+    ['all ones', new Uint8Array(64).fill(255)],
+    ['63 bytes', raw.subarray(1)],
+    ['with 04', curve.rawToUncompressed(raw)],
+    ['compressed', curve.rawToCompressed(raw)],
+    ['empty', new Uint8Array(0)],
   ];
   for (const [name, key] of bad) {
     t.notOk(curve.isPublicKey(key), name);
@@ -171,10 +182,16 @@ t.test('encodings of points and scalars are strict and canonical', async (t) => 
     t.same(curve.uncompressedToRaw(curve.rawToUncompressed(raw)), raw);
     const x = bytesToBigint(raw.subarray(0, 32));
     t.equal(curve.decodePoint(concatBytes(Uint8Array.of(5), raw.subarray(0, 32))), undefined);
-    if (x + p < 2n ** 256n) t.equal(curve.decodePoint(concatBytes(Uint8Array.of(2), bigintToBytes(x + p, 32))), undefined);
+    if (x + p < 2n ** 256n)
+      t.equal(curve.decodePoint(concatBytes(Uint8Array.of(2), bigintToBytes(x + p, 32))), undefined);
   }
   const good = curve.rawToCompressed(known.publicKey);
-  for (const bytes of [good.subarray(0, 32), curve.rawToUncompressed(known.publicKey), Uint8Array.of(0), new Uint8Array(33)]) {
+  for (const bytes of [
+    good.subarray(0, 32),
+    curve.rawToUncompressed(known.publicKey),
+    Uint8Array.of(0),
+    new Uint8Array(33),
+  ]) {
     t.equal(curve.decodePoint(bytes), undefined);
   }
   t.equal(curve.decodePoint(concatBytes(Uint8Array.of(2), bigintToBytes(p + 3n, 32))), undefined, 'x at or above p');
@@ -193,7 +210,10 @@ t.test('private keys and nonces', async (t) => {
   for (const d of [0n, n - 1n, n, 2n ** 256n - 1n]) {
     const bytes = bigintToBytes(d, 32);
     t.equal(sm2.parsePrivateKey(bytes), undefined);
-    for (const make of [(): unknown => createOpensslSigner(bytes), (): unknown => sm2.createNobleSigner(bytes, seeded)]) {
+    for (const make of [
+      (): unknown => createOpensslSigner(bytes),
+      (): unknown => sm2.createNobleSigner(bytes, seeded),
+    ]) {
       t.throws(make, { code: 'SM2_PRIVATE_KEY_INVALID' });
     }
   }
@@ -233,8 +253,10 @@ t.test('boot self-test', async (t) => {
   const broken: Record<string, Parameters<typeof selectSm2Engine>[0]> = {
     'accepts all': { createEngine: () => ({ ...native, verify: () => true }), createSigner: createOpensslSigner },
     'refuses all': { createEngine: () => ({ ...native, verify: () => false }), createSigner: createOpensslSigner },
-    'throws': {
-      createEngine: () => { throw new Error('no such digest'); },
+    throws: {
+      createEngine: () => {
+        throw new Error('no such digest');
+      },
       createSigner: createOpensslSigner,
     },
     'signs something else': {
