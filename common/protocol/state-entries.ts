@@ -8,7 +8,7 @@
 import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
 import { bool, list, nullable, oneOf, struct, text, type TypeOf, uint } from '../codec.ts';
 import { chainParams } from './chain-params.ts';
-import { policyDocument, purpose, role } from './policy.ts';
+import { MAX_POLICY_SLOTS, policyDocument, purpose, role } from './policy.ts';
 import {
   address,
   type Address,
@@ -26,7 +26,7 @@ import {
 } from './primitives.ts';
 import { event } from './receipt.ts';
 import { sectionClass } from './record.ts';
-import { accessRequest, proposal, recordContent } from './transaction.ts';
+import { accessRequest, accountKind, proposal, recordContent } from './transaction.ts';
 import { validatorSet } from './validator-set.ts';
 
 const ns = (byte: number, ...parts: readonly Uint8Array[]): Uint8Array => concatBytes(Uint8Array.of(byte), ...parts);
@@ -46,7 +46,7 @@ export const stateKey = {
   validators: (): Uint8Array => ns(0x02),
   organisation: (id: OrgId): Uint8Array => ns(0x10, prefixed(id)),
   account: (id: Address): Uint8Array => ns(0x11, id),
-  /** Every address that was ever some account's key: a key serves one account, once. */
+  /** Every address of a key that was ever used for anything: a key serves one purpose, once. */
   key: (of: Address): Uint8Array => ns(0x12, of),
   role: (account: Address, name: string, org: OrgId, department: Uint8Array | null): Uint8Array =>
     ns(0x13, account, prefixed(name), prefixed(org), department ?? NO_DEPARTMENT),
@@ -58,12 +58,17 @@ export const stateKey = {
   recordVersion: (id: Hash, version: number): Uint8Array => ns(0x31, id, u32be(version)),
   recordByOwner: (owner: Address, createdMs: TimeMs, id: Hash): Uint8Array => ns(0x32, owner, u64be(createdMs), id),
   storageUsed: (org: OrgId): Uint8Array => ns(0x33, prefixed(org)),
+  /** Present if `writer` wrote some record of `owner`. */
+  author: (owner: Address, writer: Address): Uint8Array => ns(0x34, owner, writer),
   request: (hash: Hash): Uint8Array => ns(0x40, hash),
   requestByRecord: (recordId: Hash, at: Height, hash: Hash): Uint8Array => ns(0x41, recordId, u64be(at), hash),
   /** One entry for each person's decision on a request. */
   decision: (requestHash: Hash, account: Address): Uint8Array => ns(0x42, requestHash, account),
-  openRequests: (requester: Address): Uint8Array => ns(0x43, requester),
+  /** Pending requests of one person: `person` is the person tag (32 bytes), or the account id of who has none (20). */
+  openRequests: (person: Uint8Array): Uint8Array => ns(0x43, Uint8Array.of(person.length), person),
   delivery: (requestHash: Hash): Uint8Array => ns(0x44, requestHash),
+  /** One entry for each grant that was neither revoked nor has ended: who may read a record now is one range. */
+  grant: (recordId: Hash, requester: Address, requestHash: Hash): Uint8Array => ns(0x45, recordId, requester, requestHash),
   /** The audit trail of a record, in order. */
   audit: (recordId: Hash, at: Height, sequence: number): Uint8Array => ns(0x48, recordId, u64be(at), u32be(sequence)),
   deadline: (at: TimeMs, kind: DeadlineKind, id: Hash): Uint8Array =>
@@ -73,6 +78,8 @@ export const stateKey = {
     ns(0x60, u64be(validUntilMs), account, nonce),
   proposal: (id: Hash): Uint8Array => ns(0x70, id),
   vote: (proposalId: Hash, org: OrgId): Uint8Array => ns(0x71, proposalId, prefixed(org)),
+  /** Proposals of an organisation that are open or wait for their effect. */
+  openProposals: (org: OrgId): Uint8Array => ns(0x72, prefixed(org)),
   /** Number of grants that are active: while it is not 0, heartbeat blocks are due. */
   activeGrants: (): Uint8Array => ns(0x80),
 } as const;
@@ -94,6 +101,7 @@ export const statePrefix = {
   organisations: (): Uint8Array => ns(0x10),
   accounts: (): Uint8Array => ns(0x11),
   rolesOf: (account: Address): Uint8Array => ns(0x13, account),
+  rolesNamed: (account: Address, name: string): Uint8Array => ns(0x13, account, prefixed(name)),
   accountsOfPerson: (tag: Uint8Array): Uint8Array => ns(0x14, tag),
   policies: (): Uint8Array => ns(0x20),
   records: (): Uint8Array => ns(0x30),
@@ -102,6 +110,8 @@ export const statePrefix = {
   requests: (): Uint8Array => ns(0x40),
   requestsOfRecord: (recordId: Hash): Uint8Array => ns(0x41, recordId),
   decisions: (requestHash: Hash): Uint8Array => ns(0x42, requestHash),
+  grantsOfRecord: (recordId: Hash): Uint8Array => ns(0x45, recordId),
+  grantsOf: (recordId: Hash, requester: Address): Uint8Array => ns(0x45, recordId, requester),
   audit: (recordId: Hash): Uint8Array => ns(0x48, recordId),
   deadlines: (): Uint8Array => ns(0x50),
   replay: (): Uint8Array => ns(0x60),
@@ -125,9 +135,11 @@ export type OrganisationEntry = TypeOf<typeof organisationEntry>;
 export const accountEntry = struct({
   id: address,
   orgId,
-  kind: oneOf(['staff', 'patient', 'service']),
+  kind: accountKind,
   publicKey,
   keySinceMs: timeMs,
+  /** When its key last came by recovery; for the cooling period after that the account fills no slot. */
+  recoveredMs: nullable(timeMs),
   personTag: nullable(token32),
   custodial: bool,
   status: oneOf(['active', 'suspended']),
@@ -136,7 +148,12 @@ export const accountEntry = struct({
 });
 export type AccountEntry = TypeOf<typeof accountEntry>;
 
-export const keyEntry = struct({ account: address });
+/** What a key was used for, and the account it belongs to; null for an organisation's own keys. */
+export const keyEntry = struct({
+  account: nullable(address),
+  use: oneOf(['account', 'request', 'custodian', 'validator', 'observer']),
+});
+export type KeyEntry = TypeOf<typeof keyEntry>;
 
 export const roleEntry = struct({
   account: address,
@@ -144,13 +161,27 @@ export const roleEntry = struct({
   orgId,
   department: nullable(token32),
   grantedMs: timeMs,
+  /** From when on it can fill approval slots: the cooling period is over. 0 for roles of the genesis. */
+  effectiveMs: timeMs,
   grantedBy: nullable(address),
   expiresAtMs: timeMs,
 });
 export type RoleEntry = TypeOf<typeof roleEntry>;
 
 export const recoveryEntry = struct({ newPublicKey: publicKey, effectiveMs: timeMs, openedBy: address, confirmedBy: address });
-export const attendingEntry = struct({ sinceMs: timeMs, expiresAtMs: timeMs, setBy: address });
+export type RecoveryEntry = TypeOf<typeof recoveryEntry>;
+
+export const attendingEntry = struct({
+  sinceMs: timeMs,
+  /** From when on it can fill a slot: at once where the patient set it, after the cooling period where others did. */
+  effectiveMs: timeMs,
+  expiresAtMs: timeMs,
+  setBy: address,
+  /** Ended before its time: the entry stays, so that an old countersignature cannot set it again. */
+  endedMs: nullable(timeMs),
+  endedBy: nullable(address),
+});
+export type AttendingEntry = TypeOf<typeof attendingEntry>;
 
 export const policyEntry = struct({ ref: hash32, version: uint(), document: policyDocument, createdBy: address, createdMs: timeMs });
 export type PolicyEntry = TypeOf<typeof policyEntry>;
@@ -183,6 +214,9 @@ export const requestEntry = struct({
   hash: hash32,
   request: accessRequest,
   policyRef: hash32,
+  /** Owner and writing organisation of the record. */
+  owner: address,
+  recordOrg: orgId,
   requesterOrg: orgId,
   requesterTag: nullable(token32),
   /** `granted` is an active grant; it turns `ended` when its time is over or `revoked` before. */
@@ -196,6 +230,8 @@ export const requestEntry = struct({
   /** Who denied, cancelled or revoked; null for time. */
   statusBy: nullable(address),
   statusReason: nullable(code),
+  /** Once granted: whose approval filled which slot (leaves of the rule's tree, counted from 0 in its order). */
+  filled: list(struct({ slot: uint(MAX_POLICY_SLOTS - 1), account: address, orgId }), MAX_POLICY_SLOTS),
 });
 export type RequestEntry = TypeOf<typeof requestEntry>;
 
@@ -207,10 +243,14 @@ export const decisionEntry = struct({
   atMs: timeMs,
   height,
   reason: nullable(code),
+  /** The slot that a denial took out; null for approvals and for the owner's denial, which ends the request. */
+  slot: nullable(uint(MAX_POLICY_SLOTS - 1)),
 });
 export type DecisionEntry = TypeOf<typeof decisionEntry>;
 
 export const requestByRecordEntry = struct({ hash: hash32, purpose, requester: address });
+export const grantEntry = struct({ purpose, version: uint(), notAfterMs: timeMs });
+export type GrantEntry = TypeOf<typeof grantEntry>;
 export const deliveryEntry = struct({ sidecarHash: hash32, height, txIndex: uint() });
 export const auditEntry = struct({ timestampMs: timeMs, txHash: nullable(hash32), event });
 export type AuditEntry = TypeOf<typeof auditEntry>;
@@ -225,12 +265,15 @@ export const proposalEntry = struct({
   status: oneOf(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
   createdMs: timeMs,
   closesMs: timeMs,
+  /** The governance delay when it was opened: no vote shortens its own. */
+  delayMs: uint(),
   effectiveMs: nullable(timeMs),
   /** Organisations that may vote, fixed when it was opened: those of the validators. */
   voters: list(orgId, 100),
 });
 export type ProposalEntry = TypeOf<typeof proposalEntry>;
-export const voteEntry = struct({ orgId, account: address, approve: bool, atMs: timeMs });
+export const voteEntry = struct({ orgId, account: address, personTag: nullable(token32), approve: bool, atMs: timeMs });
+export type VoteEntry = TypeOf<typeof voteEntry>;
 
 /** Where the stored state entry of an execution is not what it should be: never from outside. */
 export const STATE_VALUE_MAX_BYTES = 64 * 1024;

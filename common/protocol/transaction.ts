@@ -4,7 +4,7 @@
  * Wire form: `SignedTransaction` = body bytes, public key, signature. The replay key is (account, nonce) within the
  * transaction's validity, whatever the signature's bytes are. Blocks hold only transactions that executed with success.
  */
-import { bool, boundedBytes, bytes, decode, encode, list, nullable, struct, type TypeOf, uint, union } from '../codec.ts';
+import { bool, boundedBytes, bytes, decode, encode, list, nullable, oneOf, struct, text, type TypeOf, uint, union } from '../codec.ts';
 import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { chainParams } from './chain-params.ts';
@@ -25,18 +25,21 @@ import {
   timeMs,
   token32,
 } from './primitives.ts';
-import { text } from '../codec.ts';
 
 /** A second party's signature over the call's statement, for calls that no one may make alone. */
 export const countersignature = struct({ account: address, publicKey, signature });
 export type Countersignature = TypeOf<typeof countersignature>;
 
-/** What an enrolment states; possession and countersignature are over `encode(enrolment, …)`. */
+/** `patient` accounts are per-hospital pseudonyms; `staff` carry a person tag; `service` are machines, without roles. */
+export const ACCOUNT_KINDS = ['staff', 'patient', 'service'] as const;
+export const accountKind = oneOf(ACCOUNT_KINDS);
+export type AccountKind = (typeof ACCOUNT_KINDS)[number];
+
+/** What an enrolment states; what is signed over it is in `statements.ts`. */
 export const enrolment = struct({
   publicKey,
   orgId,
-  /** `patient` accounts are per-hospital pseudonyms; `staff` carry a person tag; `service` are machines. */
-  kind: code,
+  kind: accountKind,
   /** Keyed token of a licence: equal for all accounts of one person. Null for patients and services only. */
   personTag: nullable(token32),
   /** The hospital keeps this patient's key: it never fills the owner slot for that hospital's own requests. */
@@ -118,8 +121,17 @@ export const call = union({
   'attending.set': struct({ relation: attendingRelation, countersignature: nullable(countersignature) }),
   'attending.end': struct({ patient: address, physician: address }),
   'policy.create': struct({ document: policyDocument }),
-  'record.create': struct({ owner: address, nonce: nonce16, sectionClass, content: recordContent }),
-  'record.addVersion': struct({ recordId: hash32, version: uint(2 ** 32 - 1), content: recordContent }),
+  /** `hospital` is the sender's organisation; named here so that what the owner signs needs no state to be checked. */
+  'record.create': struct({ owner: address, hospital: orgId, nonce: nonce16, sectionClass, content: recordContent }),
+  /** `owner`, `hospital` and `sectionClass` repeat what the record says, for the same reason. */
+  'record.addVersion': struct({
+    recordId: hash32,
+    version: uint(2 ** 32 - 1),
+    owner: address,
+    hospital: orgId,
+    sectionClass,
+    content: recordContent,
+  }),
   'access.request': struct({ request: accessRequest, possession: signature }),
   'access.approve': struct({ requestHash: hash32 }),
   'access.deny': struct({ requestHash: hash32, reason: code }),
