@@ -28,8 +28,8 @@ export const validatorSetHash = (set: ValidatorSet): Hash => H('validators', enc
 /** Sorted copy; throws `InvariantError` on a duplicate address, organisation or peer id. */
 export function sortedValidatorSet(set: ValidatorSet): ValidatorSet {
   const sorted = [...set].sort((a, b) => compareBytes(a.address, b.address));
-  for (const of of [(v: Validator) => v.orgId, (v: Validator) => v.peerId, (v: Validator) => v.publicKey.join()]) {
-    assert(new Set(sorted.map(of)).size === sorted.length, 'validators of one set are distinct');
+  for (const field of [(v: Validator) => v.orgId, (v: Validator) => v.peerId, (v: Validator) => v.publicKey.join()]) {
+    assert(new Set(sorted.map(field)).size === sorted.length, 'validators of one set are distinct');
   }
   return sorted;
 }

@@ -1,0 +1,134 @@
+/**
+ * Reads a YAML document that a person wrote, checks it against a schema, and says what is wrong by line and remedy.
+ * What must not go in here: knowledge of any particular document.
+ */
+import { Ajv, type ErrorObject } from 'ajv';
+import { isNode, LineCounter, parseDocument, type Document } from 'yaml';
+import { EmrError } from '../common/errors.ts';
+
+/** One thing to mend. `line` and `column` count from 1. */
+export interface Problem {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** Dotted path of the setting, such as `rpc.port`. */
+  readonly path: string;
+  /** What is wrong, and what to write instead. */
+  readonly message: string;
+}
+
+/** A document of people is small; a larger one is a mistake or an attack. */
+const MAX_DOCUMENT_CHARACTERS = 1024 * 1024;
+/** YAML aliases can multiply a document; ours have no use for them. */
+const MAX_ALIASES = 0;
+
+/** A JSON schema object; `remedy` is our own keyword: a sentence that tells what to write. */
+export interface Schema {
+  readonly [keyword: string]: unknown;
+}
+
+const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: true, strictRequired: false, verbose: true });
+ajv.addKeyword({ keyword: 'remedy', schemaType: 'string' });
+const compiled = new Map<Schema, ReturnType<typeof ajv.compile>>();
+
+/** Thrown when a document cannot be used; `problems` has every finding at once. */
+export class ConfigError extends EmrError {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    super('CONFIG_INVALID', problems.map(formatProblem).join('\n'), { problems: problems.length });
+    this.problems = problems;
+  }
+}
+
+export function formatProblem(p: Problem): string {
+  return `${p.file}:${p.line}:${p.column}: ${p.path === '' ? '' : `${p.path}: `}${p.message}`;
+}
+
+/** A checked document and a way to point at the line of any of its settings. */
+export interface Checked<T> {
+  readonly value: T;
+  problem(path: readonly (string | number)[], message: string): Problem;
+}
+
+/**
+ * Parses and validates. Defaults of the schema are filled in.
+ * @param file name for messages
+ * @throws ConfigError with every problem found
+ */
+export function checkDocument<T>(file: string, source: string, schema: Schema): Checked<T> {
+  if (source.length > MAX_DOCUMENT_CHARACTERS) {
+    throw new ConfigError([{ file, line: 1, column: 1, path: '', message: 'the file is larger than 1 MiB' }]);
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(source, { lineCounter: lines, strict: true, uniqueKeys: true, prettyErrors: false });
+  const at = (path: readonly (string | number)[], message: string): Problem => {
+    const { line, column } = locate(document, lines, path);
+    return { file, line, column, path: path.join('.'), message };
+  };
+  if (document.errors.length > 0) {
+    throw new ConfigError(
+      document.errors.map((e) => {
+        const { line, col } = lines.linePos(e.pos[0]);
+        return { file, line: Math.max(1, line), column: Math.max(1, col), path: '', message: `not valid YAML: ${e.message}` };
+      }),
+    );
+  }
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown;
+  } catch {
+    throw new ConfigError([at([], 'YAML aliases are not accepted; write the value out')]);
+  }
+  let validate = compiled.get(schema);
+  if (validate === undefined) {
+    validate = ajv.compile(schema);
+    compiled.set(schema, validate);
+  }
+  if (!validate(value)) {
+    const errors = (validate.errors ?? []).filter((e) => e.keyword !== 'oneOf' && e.keyword !== 'if');
+    throw new ConfigError(errors.slice(0, 50).map((e) => at(errorPath(e), errorMessage(e))));
+  }
+  return { value: value as T, problem: at };
+}
+
+function errorPath(error: ErrorObject): (string | number)[] {
+  const path: (string | number)[] = error.instancePath
+    .split('/')
+    .slice(1)
+    .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+    .map((part) => (/^\d+$/.test(part) ? Number(part) : part));
+  if (error.keyword === 'additionalProperties') {
+    path.push((error.params as { additionalProperty: string }).additionalProperty);
+  }
+  return path;
+}
+
+function errorMessage(error: ErrorObject): string {
+  const remedy = (error.parentSchema as { remedy?: string } | undefined)?.remedy;
+  const hint = remedy === undefined ? '' : `; ${remedy}`;
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const known = Object.keys((error.parentSchema as { properties?: object } | undefined)?.properties ?? {});
+      return `there is no such setting; known here: ${known.join(', ')}`;
+    }
+    case 'required':
+      return `the setting "${(error.params as { missingProperty: string }).missingProperty}" is missing${hint}`;
+    case 'enum':
+      return `must be one of ${(error.params as { allowedValues: unknown[] }).allowedValues.join(', ')}${hint}`;
+    default:
+      return `${error.message ?? 'is not acceptable'}${hint}`;
+  }
+}
+
+/** Line of the deepest node on `path` that is written in the document. */
+function locate(document: Document, lines: LineCounter, path: readonly (string | number)[]): { line: number; column: number } {
+  for (let depth = path.length; depth >= 0; depth -= 1) {
+    const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
+    if (isNode(node) && node.range) {
+      const { line, col } = lines.linePos(node.range[0]);
+      return { line: Math.max(1, line), column: Math.max(1, col) };
+    }
+  }
+  return { line: 1, column: 1 };
+}

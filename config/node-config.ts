@@ -1,0 +1,173 @@
+/**
+ * Configuration of one node: where it listens, where its keys and data are. Nothing here affects consensus: every
+ * such parameter is on chain (common/protocol/chain-params.ts), so that no local setting can split or stop the network.
+ */
+import { isAbsolute, join } from 'node:path';
+import { type Checked, checkDocument, ConfigError, type Schema } from './document.ts';
+
+export const NODE_CONFIG_FILE = 'config.yaml';
+
+export interface NodeConfig {
+  readonly network: {
+    /** Multiaddrs to listen on. */
+    readonly listen: readonly string[];
+    /** Multiaddrs of other members, with /p2p/<peer id>. */
+    readonly peers: readonly string[];
+  };
+  readonly rpc: {
+    readonly host: string;
+    readonly port: number;
+    readonly openReads: boolean;
+    readonly allowedOrigins: readonly string[];
+    readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
+    readonly requestsPerMinute: number;
+  };
+  readonly keys: { readonly validator: string; readonly peer: string };
+  readonly storage: { readonly dir: string; readonly minFreeMiB: number };
+  /** `api` and `allowOpenDaemon` are read with `kubo` only. */
+  readonly ipfs: { readonly kind: 'embedded' | 'kubo'; readonly api: string; readonly allowOpenDaemon: boolean };
+  readonly custodian: { readonly socket: string } | null;
+  readonly uploads: { readonly maxFileMiB: number; readonly maxStagedMiB: number; readonly stagedMinutes: number };
+  readonly mempool: { readonly maxTransactions: number; readonly maxMiB: number };
+  readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' };
+}
+
+const MULTIADDR = '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}(/p2p/[1-9A-HJ-NP-Za-km-z]+)?$';
+
+const section = (description: string, properties: Schema, extra: Schema = {}): Schema => ({
+  type: 'object',
+  description,
+  additionalProperties: false,
+  default: {},
+  properties,
+  ...extra,
+});
+
+export const nodeConfigSchema: Schema = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    network: section('Connections to the other members. Only members of the on-chain set can connect.', {
+      listen: {
+        type: 'array',
+        description: 'Addresses to listen on. The default is loopback only.',
+        items: { type: 'string', pattern: MULTIADDR, remedy: 'write e.g. /ip4/0.0.0.0/tcp/7600' },
+        minItems: 1,
+        maxItems: 8,
+        default: ['/ip4/127.0.0.1/tcp/7600'],
+      },
+      peers: {
+        type: 'array',
+        description: 'Addresses of the other members, each with its peer id.',
+        items: {
+          type: 'string',
+          pattern: MULTIADDR.replace(')?$', ')$'),
+          remedy: 'write e.g. /dns4/hospital-b.example/tcp/7600/p2p/12D3KooW…',
+        },
+        maxItems: 200,
+        default: [],
+      },
+    }),
+    rpc: section('JSON-RPC, WebSocket, explorer and metrics.', {
+      host: { type: 'string', description: 'Interface to bind. The default is loopback only.', default: '127.0.0.1', minLength: 1, maxLength: 255 },
+      port: { type: 'integer', description: 'TCP port; 0 takes a free one.', minimum: 0, maximum: 65535, default: 8545 },
+      openReads: {
+        type: 'boolean',
+        description: 'Lets anybody who reaches the port read ledger metadata without a token. For demonstrations on loopback.',
+        default: false,
+      },
+      allowedOrigins: {
+        type: 'array',
+        description: 'Origins (scheme://host:port) of web pages that may call, beside the explorer of this node.',
+        items: { type: 'string', pattern: '^https?://[^/]+$', remedy: 'write e.g. https://ehr.hospital-a.example' },
+        maxItems: 32,
+        default: [],
+      },
+      tls: {
+        description: 'PEM files; null serves without TLS, which is for loopback or behind a proxy that adds it.',
+        default: null,
+        anyOf: [
+          { type: 'null' },
+          {
+            type: 'object',
+            additionalProperties: false,
+            required: ['certFile', 'keyFile'],
+            properties: { certFile: { type: 'string', minLength: 1 }, keyFile: { type: 'string', minLength: 1 } },
+          },
+        ],
+      },
+      requestsPerMinute: { type: 'integer', description: 'Calls of one address or account each minute.', minimum: 10, maximum: 10_000_000, default: 6000 },
+    }),
+    keys: section('Key files. Passphrases never stand in a configuration: see EMRCHAIN_PASSPHRASE_FILE.', {
+      validator: { type: 'string', description: 'Keystore file of the SM2 validator key.', default: 'keys/validator.json', minLength: 1 },
+      peer: { type: 'string', description: 'Keystore file of the libp2p key.', default: 'keys/peer.json', minLength: 1 },
+    }),
+    storage: section('The database and, with embedded IPFS, the ciphertext blocks.', {
+      dir: { type: 'string', description: 'Folder for data.', default: 'data', minLength: 1 },
+      minFreeMiB: { type: 'integer', description: 'Below this much free disk the node takes no more uploads.', minimum: 16, maximum: 1_048_576, default: 256 },
+    }),
+    ipfs: {
+      description: 'Where ciphertext is kept.',
+      default: { kind: 'embedded' },
+      type: 'object',
+      required: ['kind'],
+      additionalProperties: false,
+      properties: {
+        kind: { enum: ['embedded', 'kubo'], description: '`embedded` stores blocks in the data folder; `kubo` uses a daemon.' },
+        api: { type: 'string', pattern: '^https?://[^/]+$', description: 'RPC address of the Kubo daemon.', default: 'http://127.0.0.1:5001', remedy: 'write e.g. http://127.0.0.1:5001' },
+        allowOpenDaemon: { type: 'boolean', description: 'Accepts a daemon that is connected to the public IPFS network.', default: false },
+      },
+    },
+    custodian: {
+      description: 'Socket of the key custodian, a process apart; null if this hospital runs none.',
+      default: null,
+      anyOf: [
+        { type: 'null' },
+        { type: 'object', additionalProperties: false, required: ['socket'], properties: { socket: { type: 'string', minLength: 1, maxLength: 100 } } },
+      ],
+    },
+    uploads: section('Ciphertext that clients send before its record is on chain.', {
+      maxFileMiB: { type: 'integer', description: 'Largest ciphertext.', minimum: 1, maximum: 65_536, default: 4096 },
+      maxStagedMiB: { type: 'integer', description: 'All uploads that no record refers to yet.', minimum: 1, maximum: 1_048_576, default: 16_384 },
+      stagedMinutes: { type: 'integer', description: 'How long such an upload is kept.', minimum: 1, maximum: 10_080, default: 60 },
+    }),
+    mempool: section('Transactions that wait for a block.', {
+      maxTransactions: { type: 'integer', description: 'How many.', minimum: 10, maximum: 1_000_000, default: 20_000 },
+      maxMiB: { type: 'integer', description: 'How much.', minimum: 1, maximum: 4096, default: 64 },
+    }),
+    log: section('Logging, in JSON lines on standard output.', {
+      level: { enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'], description: 'Least level that is written.', default: 'info' },
+    }),
+  },
+};
+
+/**
+ * Checks a node configuration. Relative paths in the result are resolved against `dir`.
+ * @param source YAML text
+ * @throws ConfigError naming each line and remedy
+ */
+export function parseNodeConfig(file: string, source: string, dir: string): NodeConfig {
+  // An empty file is a valid configuration: all defaults.
+  const checked: Checked<NodeConfig> = checkDocument(file, source.trim() === '' ? '{}' : source, nodeConfigSchema);
+  const { value } = checked;
+  const loopback = ['127.0.0.1', '::1', 'localhost'].includes(value.rpc.host);
+  if (value.rpc.openReads && !loopback) {
+    throw new ConfigError([
+      checked.problem(
+        ['rpc', 'openReads'],
+        'ledger metadata must not be open to a network; set openReads: false and use tokens, or bind rpc.host to 127.0.0.1',
+      ),
+    ]);
+  }
+  const resolve = (path: string): string => (isAbsolute(path) ? path : join(dir, path));
+  return {
+    ...value,
+    rpc: {
+      ...value.rpc,
+      tls: value.rpc.tls && { certFile: resolve(value.rpc.tls.certFile), keyFile: resolve(value.rpc.tls.keyFile) },
+    },
+    keys: { validator: resolve(value.keys.validator), peer: resolve(value.keys.peer) },
+    storage: { ...value.storage, dir: resolve(value.storage.dir) },
+    custodian: value.custodian && { socket: resolve(value.custodian.socket) },
+  };
+}
