@@ -17,8 +17,7 @@ import type { SafetyRecord } from './safety-record.ts';
 declare const verified: unique symbol;
 /**
  * Proof in the type that everything in `M` that can be checked without state was checked: the structure, and every
- * signature, nested ones included, against the set that certifies the message's height (or the current set, when the
- * height is another one: then the core takes it as a hint only). Made by verification.ts alone.
+ * signature, nested ones included, against one validator set, whose hash goes beside it. Made by verification.ts alone.
  */
 export type Verified<M> = M & { readonly [verified]: true };
 
@@ -37,6 +36,8 @@ export interface ChainHead {
   readonly timestampMs: TimeMs;
   /** The set that certifies height + 1, sorted by address. */
   readonly validators: ValidatorSet;
+  /** Its hash, as the head's `nextValidatorsHash` has it. */
+  readonly validatorsHash: Hash;
 }
 
 /** The parameters of ChainParams that the core itself uses, as the state after the head has them. */
@@ -67,8 +68,10 @@ export type Input =
   /**
    * From another validator; or this replica's own, fed back once the host has signed it. The host drops a message
    * whose connection does not belong to a member of the set; it need not belong to the signer (messages are forwarded).
+   * `validatorsHash` names the set that it was verified against. The core drops what was verified against another set
+   * than its head's: verification runs beside the core, and an index means somebody else after the set has changed.
    */
-  | { readonly kind: 'message'; readonly message: Verified<SignedMessage> }
+  | { readonly kind: 'message'; readonly message: Verified<SignedMessage>; readonly validatorsHash: Hash }
   /** `token` is the one of the `setTimer` that it answers: a firing that crossed a later set or cancel is ignored. */
   | { readonly kind: 'timer'; readonly timer: TimerName; readonly token: number }
   /**
