@@ -14,6 +14,7 @@ import type { CID } from 'multiformats/cid';
 import { EmrError, assert } from '../errors.ts';
 import { CHUNK_SIZE_BYTES, MAX_BLOB_SIZE_BYTES, MAX_CHILDREN, dagShape } from '../unixfs-layout.ts';
 import type { DagShape } from '../unixfs-layout.ts';
+import { untilAborted } from './race-abort.ts';
 
 /** Blocks hashed and written at the same time: enough to hide a disk's latency, few enough for 4 MiB of memory. */
 const BLOCKS_IN_FLIGHT = 4;
@@ -52,8 +53,7 @@ export async function importBlob(
   let dagSizeBytes = 0;
 
   async function* measured(): AsyncGenerator<Uint8Array> {
-    for await (const bytes of source) {
-      options.signal?.throwIfAborted();
+    for await (const bytes of untilAborted(source, options.signal)) {
       sizeBytes += bytes.length;
       if (sizeBytes > maxSizeBytes) {
         throw new EmrError('BLOB_TOO_LARGE', `The stream is longer than the ${maxSizeBytes} bytes allowed.`, {
