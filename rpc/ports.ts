@@ -160,7 +160,9 @@ export interface StatePort {
    * Answers all queries against the state after one and the same block, the last durable one. Proofs are those of
    * common/protocol/state-proof.ts and lead to the `stateRoot` of the header at `at`.
    */
-  read(queries: readonly StateQuery[]): Promise<{ readonly at: ChainPosition; readonly answers: readonly StateAnswer[] }>;
+  read(
+    queries: readonly StateQuery[],
+  ): Promise<{ readonly at: ChainPosition; readonly answers: readonly StateAnswer[] }>;
 }
 
 // -------------------------------------------------------------------------------------------------------- access
@@ -366,7 +368,11 @@ export interface BlobPort {
   /** Null when the CID is neither staged here nor named by a committed record. */
   stat(cid: string): Promise<BlobStat | null>;
   /** Bytes from `start` up to and without `end`, in chunks of at most 1 MiB. @throws EmrError BLOB_UNAVAILABLE */
-  read(cid: string, range: { readonly start: number; readonly end: number }, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  read(
+    cid: string,
+    range: { readonly start: number; readonly end: number },
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array>;
   receipts(cid: string): Promise<readonly ReplicaReceipt[]>;
 }
 
@@ -396,6 +402,11 @@ export interface MetricsPort {
   /** The whole registry in Prometheus text format. */
   text(): Promise<string>;
   /** The RPC reports; the node owns names and registry. */
-  rpcCall(call: { readonly method: string; readonly status: 'ok' | 'error'; readonly code: number; readonly durationMs: number }): void;
+  rpcCall(call: {
+    readonly method: string;
+    readonly status: 'ok' | 'error';
+    readonly code: number;
+    readonly durationMs: number;
+  }): void;
   rpcConnections(open: number): void;
 }

@@ -1,0 +1,182 @@
+/** acl_* and gov_*: accounts, roles, requests, grants, audit, governance. */
+import * as s from '../schema.ts';
+import {
+  account,
+  accountRole,
+  accessRequest,
+  address,
+  at,
+  decision,
+  event,
+  explainedNode,
+  hash,
+  height,
+  heightOrLatest,
+  method,
+  orgId,
+  page,
+  paging,
+  proposal,
+  prove,
+  purpose,
+  request,
+  requestStatus,
+  stateProof,
+  timeMs,
+  validator,
+} from './shapes.ts';
+
+const explanation = s.object({
+  satisfied: s.bool,
+  tree: explainedNode,
+  /** Approvals that fill no slot, and why. */
+  unused: s.list(s.object({ account: address, code: s.text(64) })),
+  missing: s.list(s.text(64)),
+});
+
+const organisation = s.object({
+  orgId,
+  name: s.text(100),
+  status: s.words(['active', 'suspended']),
+  custodianKey: s.nullable(s.hex(64)),
+  sinceMs: timeMs,
+});
+
+const proposalView = s.object({
+  id: hash,
+  proposal,
+  proposer: address,
+  proposerOrg: orgId,
+  status: s.words(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
+  createdMs: timeMs,
+  closesMs: timeMs,
+  effectiveMs: s.nullable(timeMs),
+  voters: s.list(orgId),
+});
+
+const vote = s.object({ orgId, account: address, approve: s.bool, atMs: timeMs });
+
+export const aclMethods = {
+  acl_getRevocationStatus: method({
+    summary:
+      'Whether a revocation has reached a quorum: only then can no holder of key material still be unaware of it.',
+    access: 'member',
+    params: { requestHash: hash },
+    result: s.object({
+      requestHash: hash,
+      status: requestStatus,
+      /** Null unless it was revoked. */
+      revokedHeight: s.nullable(height),
+      executedBy: s.list(orgId),
+      quorum: s.integer(),
+      final: s.bool,
+      ...at,
+    }),
+  }),
+  acl_getAccount: method({
+    summary: 'An account by its id.',
+    access: 'member',
+    params: { account: address, prove },
+    result: s.object({ account, proof: stateProof, ...at }),
+  }),
+  acl_listAccounts: method({
+    summary: 'Accounts in scope, in order of id.',
+    access: 'member',
+    params: { orgId: s.optional(orgId), ...paging },
+    result: page(account),
+  }),
+  acl_getRoles: method({
+    summary: 'Roles that were granted to an account, expired ones included.',
+    access: 'member',
+    params: { account: address },
+    result: s.object({ account: address, roles: s.list(accountRole), ...at }),
+  }),
+  acl_getRequest: method({
+    summary: 'A request for access with the policy tree: who has approved, what is missing, until when.',
+    access: 'member',
+    params: { requestHash: hash, prove },
+    result: s.object({
+      request,
+      /** What approvers sign the hash of, the requester's fresh key included. */
+      body: accessRequest,
+      explanation,
+      decisions: s.list(decision),
+      /** The owner's client has re-wrapped the key for the requester. */
+      delivered: s.bool,
+      proof: stateProof,
+      ...at,
+    }),
+  }),
+  acl_listRequests: method({
+    summary: 'Requests in scope: of one record in order of height, or all of them in order of hash.',
+    access: 'member',
+    params: {
+      recordId: s.optional(hash),
+      requester: s.optional(address),
+      status: s.optional(requestStatus),
+      ...paging,
+    },
+    result: page(request),
+  }),
+  acl_getApprovals: method({
+    summary: 'Decisions on a request, denials included.',
+    access: 'member',
+    params: { requestHash: hash },
+    result: s.object({ requestHash: hash, decisions: s.list(decision), ...at }),
+  }),
+  acl_getGrants: method({
+    summary: 'Active grants in scope, by record or by requester.',
+    access: 'member',
+    params: { recordId: s.optional(hash), requester: s.optional(address), ...paging },
+    result: page(request),
+  }),
+  acl_checkAccess: method({
+    summary: 'Whether an account may read a record for a purpose now, and by which grant.',
+    access: 'member',
+    params: { subject: address, recordId: hash, purpose, height: s.optional(heightOrLatest), prove },
+    result: s.object({
+      allowed: s.bool,
+      reason: s.text(64),
+      requestHash: s.nullable(hash),
+      untilMs: s.nullable(timeMs),
+      /** Of the grant's entry; null where no grant decided. */
+      proof: stateProof,
+      ...at,
+    }),
+  }),
+  acl_getAuditTrail: method({
+    summary: 'What happened to a record: who asked, who approved or denied, when, why; in order.',
+    access: 'member',
+    params: { recordId: hash, prove, ...paging },
+    result: s.object({
+      items: s.list(
+        s.object({ height, sequence: s.integer(), timestampMs: timeMs, txHash: s.nullable(hash), event }),
+        100,
+      ),
+      nextCursor: s.nullable(s.text(600)),
+      proof: stateProof,
+      ...at,
+    }),
+  }),
+};
+
+export const govMethods = {
+  gov_listProposals: method({
+    summary: 'Proposals, in order of id.',
+    access: 'member',
+    params: { status: s.optional(s.text(16)), ...paging },
+    result: page(proposalView),
+  }),
+  gov_getProposal: method({
+    summary: 'A proposal with its votes.',
+    access: 'member',
+    params: { proposalId: hash },
+    result: s.object({ proposal: proposalView, votes: s.list(vote), ...at }),
+  }),
+  gov_getMembers: method({
+    summary: 'Organisations, and the validators that they run.',
+    access: 'member',
+    params: {},
+    result: s.object({ organisations: s.list(organisation), validators: s.list(validator), ...at }),
+  }),
+};

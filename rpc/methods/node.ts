@@ -1,0 +1,135 @@
+/** node_*, net_* and consensus_*: this node, its peers, and the agreement it takes part in. */
+import * as s from '../schema.ts';
+import { address, at, hash, height, heightOrLatest, method, orgId, timeMs } from './shapes.ts';
+
+const nodeRole = s.words(['validator', 'observer']);
+
+export const nodeMethods = {
+  node_info: method({
+    summary: 'Who this node is: what a reader needs to compose a token.',
+    access: 'public',
+    params: {},
+    result: s.object({
+      version: s.text(64),
+      network: s.text(64),
+      chainId: hash,
+      orgId,
+      role: nodeRole,
+      nodeId: address,
+      peerId: s.text(128),
+      startedMs: timeMs,
+      openReads: s.bool,
+    }),
+  }),
+  node_status: method({
+    summary: 'Height, view, leader, phase, and why nothing is committed if something should be.',
+    access: 'public',
+    params: {},
+    result: s.object({
+      height,
+      hash,
+      timestampMs: timeMs,
+      lastBlockAgeMs: s.integer(),
+      decidingHeight: height,
+      view: s.integer(),
+      leader: address,
+      leaderOrg: s.nullable(orgId),
+      phase: s.text(32),
+      role: nodeRole,
+      syncing: s.bool,
+      highestKnownHeight: height,
+      stalledReason: s.nullable(s.text(64)),
+      validators: s.integer(),
+      /** This node and the validators that it has a connection to. */
+      validatorsUp: s.integer(),
+      quorum: s.integer(),
+      pendingTransactions: s.integer(),
+      ...at,
+    }),
+  }),
+  node_version: method({
+    summary: 'Versions of the software and of this interface.',
+    access: 'public',
+    params: {},
+    result: s.object({ version: s.text(64), rpcVersion: s.text(16), nodejs: s.text(32) }),
+  }),
+};
+
+export const consensusMethods = {
+  consensus_getState: method({
+    summary: 'The height that is being decided, its view, leader and phase, and what the quorum takes.',
+    access: 'member',
+    params: {},
+    result: s.object({
+      height,
+      view: s.integer(),
+      leader: address,
+      phase: s.text(32),
+      stalledReason: s.nullable(s.text(64)),
+      validators: s.integer(),
+      faultTolerance: s.integer(),
+      quorum: s.integer(),
+      ...at,
+    }),
+  }),
+  consensus_getValidators: method({
+    summary: 'The set that certifies a height; `latest` is the one for the next height.',
+    access: 'public',
+    params: { height: s.optional(heightOrLatest) },
+    result: s.object({
+      height,
+      quorum: s.integer(),
+      validators: s.list(
+        s.object({
+          ...validatorProperties(),
+          /** What this node has seen of it; null without a token, and for past sets. */
+          liveness: s.nullable(
+            s.object({
+              connected: s.bool,
+              lastSignedHeight: s.nullable(height),
+              lastSeenMs: s.nullable(timeMs),
+              executedHeight: s.nullable(height),
+            }),
+          ),
+        }),
+      ),
+      ...at,
+    }),
+  }),
+};
+
+function validatorProperties() {
+  return { index: s.integer(), address, orgId, publicKey: s.hex(64), peerId: s.text(64) };
+}
+
+const peer = s.object({
+  peerId: s.text(128),
+  orgId,
+  role: nodeRole,
+  address,
+  connected: s.bool,
+  direction: s.nullable(s.words(['inbound', 'outbound'])),
+  addresses: s.list(s.text(512)),
+  bytesIn: s.integer(),
+  bytesOut: s.integer(),
+});
+
+export const netMethods = {
+  net_info: method({
+    summary: 'How this node is reached by other members.',
+    access: 'member',
+    params: {},
+    result: s.object({
+      peerId: s.text(128),
+      listenAddresses: s.list(s.text(512)),
+      members: s.integer(),
+      connected: s.integer(),
+    }),
+  }),
+  net_peers: method({
+    summary: 'The members and the connections to them.',
+    access: 'member',
+    params: {},
+    result: s.object({ peers: s.list(peer) }),
+  }),
+};
