@@ -167,18 +167,25 @@ export interface StatePort {
 
 // -------------------------------------------------------------------------------------------------------- access
 
-/** A node of a policy's approval tree, with what the decisions so far have made of it. */
+/** What the decisions so far have made of one slot of the tree. `by` filled it, or took it out. */
+export interface SlotState {
+  /** Leaves of the rule's tree, counted from 0 in its order. */
+  readonly slot: number;
+  readonly state: 'open' | 'filled' | 'denied';
+  readonly by: Address | null;
+}
+
+/** A node of a policy's approval tree with its state: `ApprovalNode` of common/protocol/policy.ts, explained. */
 export type ExplainedNode =
-  | { readonly kind: 'owner'; readonly filledBy: Address | null }
-  | { readonly kind: 'attending'; readonly filledBy: Address | null }
-  | {
+  | ({ readonly kind: 'owner' } & SlotState)
+  | ({ readonly kind: 'attending' } & SlotState)
+  | ({
       readonly kind: 'role';
       readonly role: Role;
       readonly scope: OrgScope;
       readonly department: Uint8Array | null;
-      readonly filledBy: Address | null;
-    }
-  | { readonly kind: 'person'; readonly account: Address; readonly filledBy: Address | null }
+    } & SlotState)
+  | ({ readonly kind: 'person'; readonly account: Address } & SlotState)
   | {
       readonly kind: 'threshold';
       readonly k: number;

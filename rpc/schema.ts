@@ -7,7 +7,7 @@ export type JsonSchema = { readonly [keyword: string]: unknown };
 
 declare const typeTag: unique symbol;
 
-/** `json` is JSON Schema draft 2020-12. The type exists for the compiler alone. */
+/** `json` is JSON Schema draft 7, the one of OpenRPC. The type exists for the compiler alone. */
 export interface Schema<T> {
   readonly json: JsonSchema;
   readonly [typeTag]?: T;

@@ -50,6 +50,7 @@ const proposalView = s.object({
   status: s.words(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
   createdMs: timeMs,
   closesMs: timeMs,
+  delayMs: s.integer(),
   effectiveMs: s.nullable(timeMs),
   voters: s.list(orgId),
 });

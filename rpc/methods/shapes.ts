@@ -181,6 +181,8 @@ export const account = s.object({
   kind: s.words(['staff', 'patient', 'service']),
   publicKey: s.hex(64),
   keySinceMs: timeMs,
+  /** When its key last came by recovery. */
+  recoveredMs: s.nullable(timeMs),
   /** Null too for callers of other organisations. */
   personTag: s.nullable(hash),
   custodial: s.bool,
@@ -195,9 +197,11 @@ export const accountRole = s.object({
   orgId,
   department: s.nullable(hash),
   grantedMs: timeMs,
+  /** From when on it can fill approval slots. */
+  effectiveMs: timeMs,
   grantedBy: s.nullable(address),
   expiresAtMs: timeMs,
-  /** Not expired at the block time of `atHeight`. Approval slots also ask for the cooling period. */
+  /** Not expired at the block time of `atHeight`. */
   current: s.bool,
 });
 
@@ -210,6 +214,8 @@ export const request = s.object({
   version: s.integer(),
   requester: address,
   requesterOrg: orgId,
+  owner: address,
+  recordOrg: orgId,
   purpose,
   policyRef: hash,
   policyVersion: s.integer(),
@@ -231,4 +237,6 @@ export const decision = s.object({
   atMs: timeMs,
   height,
   reason: s.nullable(s.text(48)),
+  /** The slot that a denial took out. */
+  slot: s.nullable(s.integer()),
 });
