@@ -14,7 +14,15 @@ import { createPrivateKey, createPublicKey, createSign, createVerify, randomFill
 import type { KeyObject } from 'node:crypto';
 import { concatBytes, hexToBytes } from '../bytes.ts';
 import { isPublicKey } from '../crypto/curve.ts';
-import { parseSignature, publicKeyOf, requirePrivateKey, sm2Address, sm2Identity, verifyEach } from '../crypto/sm2.ts';
+import {
+  createNobleEngine,
+  parseSignature,
+  publicKeyOf,
+  requirePrivateKey,
+  sm2Address,
+  sm2Identity,
+  verifyEach,
+} from '../crypto/sm2.ts';
 import type { RandomBytes, Sm2Engine, Sm2Signer } from '../crypto/sm2.ts';
 import { assert } from '../errors.ts';
 
@@ -88,6 +96,11 @@ const IMPORTED_KEYS_LIMIT = 4096;
 
 class ImportedKeys {
   readonly #keys = new Map<string, ImportedKey>();
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
 
   /** undefined for a key that is not a point of the curve; such keys are not remembered, the check is cheap. */
   get(publicKey: Uint8Array): ImportedKey | undefined {
@@ -99,7 +112,7 @@ class ImportedKeys {
       // Our own check, not OpenSSL's: all engines must agree on every key.
       if (!isPublicKey(publicKey)) return undefined;
       entry = { identity: sm2Identity(publicKey), key: importPublicKey(publicKey) };
-      if (this.#keys.size >= IMPORTED_KEYS_LIMIT) {
+      if (this.#keys.size >= this.#limit) {
         const oldest = this.#keys.keys().next();
         if (!oldest.done) this.#keys.delete(oldest.value);
       }
@@ -109,18 +122,21 @@ class ImportedKeys {
   }
 }
 
-/** Each engine has its own bounded cache of imported keys. */
-export function createOpensslEngine(): Sm2Engine {
-  const keys = new ImportedKeys();
+/** @param importedKeysLimit bound on this engine's own cache of imported keys, at least 1 */
+export function createOpensslEngine(importedKeysLimit: number = IMPORTED_KEYS_LIMIT): Sm2Engine {
+  assert(importedKeysLimit >= 1, 'createOpensslEngine: no room for a key');
+  const keys = new ImportedKeys(importedKeysLimit);
+  const reference = createNobleEngine();
   const verify = (publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean => {
     if (parseSignature(signature) === undefined) return false;
-    const entry = keys.get(publicKey);
-    if (entry === undefined) return false;
     try {
+      const entry = keys.get(publicKey);
+      if (entry === undefined) return false;
       return createVerify('sm3').update(entry.identity).update(message).verify(entry.key, signatureToDer(signature));
     } catch {
-      // OpenSSL reports some invalid signatures (s*G + t*P at infinity) as errors.
-      return false;
+      // OpenSSL reports some invalid signatures (s*G + t*P at infinity) as errors, and might fail for reasons of its
+      // own. A verdict must not depend on those: the reference decides.
+      return reference.verify(publicKey, message, signature);
     }
   };
   return { name: 'openssl', verify, verifyBatch: (items) => verifyEach(verify, items) };

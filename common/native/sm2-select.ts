@@ -65,10 +65,10 @@ export interface Sm2Backend {
   readonly fallbackReason?: string;
 }
 
-/** Some 15 ms. `candidate` is the native engine and signer; the parameter exists so that a test can break it. */
+/** Some 40 ms. `candidate` is the native engine and signer; the parameter exists so that a test can break it. */
 export function selectSm2Engine(
   candidate: { createEngine: () => Sm2Engine; createSigner: MakeSigner } = {
-    createEngine: createOpensslEngine,
+    createEngine: () => createOpensslEngine(),
     createSigner: createOpensslSigner,
   },
 ): Sm2Backend {

@@ -148,6 +148,11 @@ t.test('public keys have one verdict', async (t) => {
   const smallX = bytesToBigint(smallKey.subarray(0, 32));
   const smallY = bytesToBigint(smallKey.subarray(32));
   t.ok(curve.isPublicKey(smallKey));
+  const origin = curve.decodePoint(concatBytes(Uint8Array.of(2), new Uint8Array(32)));
+  t.ok(origin !== undefined, 'x = 0 is on this curve');
+  for (const key of [smallKey, curve.pointToRaw(origin!)]) {
+    t.same(verdicts(key, known.message, known.signature), all(false));
+  }
   const bad: [string, Uint8Array][] = [
     ['x + p', xy(smallX + p, smallY)],
     ['x = p', xy(p, smallY)],
@@ -240,6 +245,17 @@ t.test('batches', async (t) => {
   const items = [known, { ...known, signature: bad }, { ...known, publicKey: new Uint8Array(3) }, known];
   for (const engine of engines) t.same(engine.verifyBatch(items), [true, false, false, true], engine.name);
   t.same(engines[1]!.verifyBatch([]), []);
+});
+
+t.test('verdicts do not depend on which keys are remembered', async (t) => {
+  const engine = createOpensslEngine(2);
+  const signers = [1n, 2n, 3n, 4n].map((d) => createOpensslSigner(bigintToBytes(d, 32)));
+  for (const at of [0, 1, 0, 2, 1, 3, 0, 0, 2]) {
+    const signer = signers[at]!;
+    const signature = signer.sign(known.message);
+    t.ok(engine.verify(signer.publicKey, known.message, signature));
+    t.notOk(engine.verify(signers[(at + 1) % 4]!.publicKey, known.message, signature));
+  }
 });
 
 t.test('boot self-test', async (t) => {
