@@ -50,7 +50,10 @@ export interface Network {
 
   /** Gossips a batch; the payload's bytes identify it, so it is never a way to retransmit. */
   publish(topic: 'transactions' | 'heads', payload: Uint8Array): void;
-  onGossip(topic: 'transactions' | 'heads', handler: (from: Member, payload: Uint8Array) => Opinion): void;
+  onGossip(
+    topic: 'transactions' | 'heads',
+    handler: (from: Member, payload: Uint8Array) => Opinion | Promise<Opinion>,
+  ): void;
 
   /**
    * Sends one request and gives the frames of the answer as they come. Throws `EmrError` PEER_UNAVAILABLE,

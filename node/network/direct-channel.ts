@@ -1,0 +1,111 @@
+/**
+ * One peer's long-lived outbound stream for consensus messages: ordered, unacknowledged, reopened when it breaks.
+ *
+ * The queue holds what the peer cannot take at the moment; when it is full the oldest goes, since a newer vote is
+ * worth more than an older one and the core retransmits what still matters.
+ */
+import type { Connection, Stream } from '@libp2p/interface';
+import { frame } from './frames.ts';
+
+export const DIRECT_PROTOCOL = '/emrchain/direct/1';
+
+/** A burst of votes for each of the 31 validators, several heights deep. */
+const MAX_QUEUED_MESSAGES = 4096;
+/** Four of the largest proposals. */
+const MAX_QUEUED_BYTES = 24 * 1024 * 1024;
+/** A peer that does not answer the protocol negotiation for this long is tried again on the next message. */
+const OPEN_TIMEOUT_MS = 5_000;
+
+export interface DirectChannelEvents {
+  dropped(messages: number, bytes: number): void;
+  sent(bytes: number): void;
+}
+
+export class DirectChannel {
+  #connection: Connection | null = null;
+  #stream: Stream | null = null;
+  #opening = false;
+  #queue: Uint8Array[] = [];
+  #queuedBytes = 0;
+  readonly #events: DirectChannelEvents;
+
+  constructor(events: DirectChannelEvents) {
+    this.#events = events;
+  }
+
+  /** Uses this connection from now on; null when the peer is away. */
+  setConnection(connection: Connection | null): void {
+    if (connection === this.#connection) return;
+    this.#connection = connection;
+    this.#stream?.abort(new Error('the connection changed'));
+    this.#stream = null;
+    if (connection === null) this.#clear();
+    else if (this.#queue.length > 0) void this.#open();
+  }
+
+  send(payload: Uint8Array): void {
+    if (this.#connection === null) {
+      this.#events.dropped(1, payload.length);
+      return;
+    }
+    this.#queue.push(payload);
+    this.#queuedBytes += payload.length;
+    while (this.#queue.length > MAX_QUEUED_MESSAGES || this.#queuedBytes > MAX_QUEUED_BYTES) {
+      const oldest = this.#queue.shift();
+      if (oldest === undefined) break;
+      this.#queuedBytes -= oldest.length;
+      this.#events.dropped(1, oldest.length);
+    }
+    if (this.#stream === null) void this.#open();
+    else this.#flush(this.#stream);
+  }
+
+  close(): void {
+    this.setConnection(null);
+  }
+
+  #clear(): void {
+    if (this.#queue.length > 0) this.#events.dropped(this.#queue.length, this.#queuedBytes);
+    this.#queue = [];
+    this.#queuedBytes = 0;
+  }
+
+  async #open(): Promise<void> {
+    const connection = this.#connection;
+    if (this.#opening || connection === null) return;
+    this.#opening = true;
+    try {
+      const stream = await connection.newStream(DIRECT_PROTOCOL, { signal: AbortSignal.timeout(OPEN_TIMEOUT_MS) });
+      if (connection !== this.#connection) {
+        stream.abort(new Error('the connection changed'));
+        return;
+      }
+      this.#stream = stream;
+      stream.addEventListener('drain', () => this.#flush(stream));
+      stream.addEventListener('close', () => {
+        if (this.#stream === stream) this.#stream = null;
+      });
+      this.#flush(stream);
+    } catch {
+      // The peer went away or does not speak the protocol yet; what is queued waits for the next message.
+    } finally {
+      this.#opening = false;
+      if (this.#connection !== null && this.#connection !== connection && this.#queue.length > 0) void this.#open();
+    }
+  }
+
+  #flush(stream: Stream): void {
+    if (stream !== this.#stream) return;
+    try {
+      while (this.#queue.length > 0 && !stream.writableNeedsDrain) {
+        const payload = this.#queue.shift() as Uint8Array;
+        this.#queuedBytes -= payload.length;
+        stream.send(frame(payload));
+        this.#events.sent(payload.length);
+      }
+    } catch (error) {
+      this.#stream = null;
+      stream.abort(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+}
