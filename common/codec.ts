@@ -165,7 +165,8 @@ type Fields = Readonly<Record<string, Codec<never>>>;
 type StructOf<F> = { readonly [K in keyof F]: TypeOf<F[K]> };
 
 /** A structure, encoded as the array of its fields in the order in which they are written down here. */
-export function struct<F extends Record<string, Codec<any>>>(fields: F): Codec<StructOf<F>> { // eslint-disable-line @typescript-eslint/no-explicit-any -- inference over heterogeneous codecs
+export function struct<F extends Record<string, Codec<any>>>(fields: F): Codec<StructOf<F>> {
+  // eslint-disable-line @typescript-eslint/no-explicit-any -- inference over heterogeneous codecs
   const entries = Object.entries(fields as unknown as Fields) as readonly (readonly [string, Codec<unknown>])[];
   return {
     toCbor: (value) => entries.map(([name, codec]) => codec.toCbor((value as Record<string, unknown>)[name])),

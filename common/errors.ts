@@ -7,8 +7,7 @@
 
 /** What a check of untrusted input answers. `code` is stable and documented; `message` is for people. */
 export type Verdict<T = undefined> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly code: string; readonly message: string };
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly code: string; readonly message: string };
 
 export function accept<T>(value: T): Verdict<T> {
   return { ok: true, value };

@@ -70,7 +70,13 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
     throw new ConfigError(
       document.errors.map((e) => {
         const { line, col } = lines.linePos(e.pos[0]);
-        return { file, line: Math.max(1, line), column: Math.max(1, col), path: '', message: `not valid YAML: ${e.message}` };
+        return {
+          file,
+          line: Math.max(1, line),
+          column: Math.max(1, col),
+          path: '',
+          message: `not valid YAML: ${e.message}`,
+        };
       }),
     );
   }
@@ -122,7 +128,11 @@ function errorMessage(error: ErrorObject): string {
 }
 
 /** Line of the deepest node on `path` that is written in the document. */
-function locate(document: Document, lines: LineCounter, path: readonly (string | number)[]): { line: number; column: number } {
+function locate(
+  document: Document,
+  lines: LineCounter,
+  path: readonly (string | number)[],
+): { line: number; column: number } {
   for (let depth = path.length; depth >= 0; depth -= 1) {
     const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
     if (isNode(node) && node.range) {

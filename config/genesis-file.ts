@@ -38,8 +38,18 @@ export const genesisSchema: Schema = {
   required: ['version', 'network', 'time', 'salt', 'organisations', 'validators', 'accounts'],
   properties: {
     version: { const: 1, description: 'Format of this file.' },
-    network: { type: 'string', pattern: '^[a-z0-9][a-z0-9-]*$', maxLength: 64, description: 'Human name of the network.' },
-    time: { type: 'string', description: 'Block time of block 0, in UTC: 2026-01-31T12:00:00.000Z', pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$', remedy: 'write UTC with milliseconds, in quotes' },
+    network: {
+      type: 'string',
+      pattern: '^[a-z0-9][a-z0-9-]*$',
+      maxLength: 64,
+      description: 'Human name of the network.',
+    },
+    time: {
+      type: 'string',
+      description: 'Block time of block 0, in UTC: 2026-01-31T12:00:00.000Z',
+      pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$',
+      remedy: 'write UTC with milliseconds, in quotes',
+    },
     salt: { ...hex(16, '16 random bytes'), description: 'Makes this network differ from any other.' },
     params: {
       type: 'object',
@@ -47,7 +57,10 @@ export const genesisSchema: Schema = {
       additionalProperties: false,
       default: {},
       properties: Object.fromEntries(
-        Object.entries(DEFAULT_CHAIN_PARAMS).map(([name, value]) => [name, { type: 'integer', minimum: 0, default: value }]),
+        Object.entries(DEFAULT_CHAIN_PARAMS).map(([name, value]) => [
+          name,
+          { type: 'integer', minimum: 0, default: value },
+        ]),
       ),
     },
     organisations: {
@@ -61,7 +74,10 @@ export const genesisSchema: Schema = {
         properties: {
           orgId: orgIdSchema,
           name: { type: 'string', minLength: 1, maxLength: 100 },
-          custodianKey: { ...hex(64, "the custodian's SM2 public key"), description: 'Left out if the organisation runs no custodian.' },
+          custodianKey: {
+            ...hex(64, "the custodian's SM2 public key"),
+            description: 'Left out if the organisation runs no custodian.',
+          },
         },
       },
     },
@@ -69,13 +85,23 @@ export const genesisSchema: Schema = {
       type: 'array',
       minItems: 1,
       maxItems: 31,
-      items: { type: 'object', additionalProperties: false, required: ['orgId', 'publicKey', 'peerId'], properties: member },
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        required: ['orgId', 'publicKey', 'peerId'],
+        properties: member,
+      },
     },
     observers: {
       type: 'array',
       maxItems: 100,
       default: [],
-      items: { type: 'object', additionalProperties: false, required: ['orgId', 'publicKey', 'peerId'], properties: member },
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        required: ['orgId', 'publicKey', 'peerId'],
+        properties: member,
+      },
     },
     accounts: {
       type: 'array',
@@ -119,7 +145,8 @@ export function parseGenesisFile(file: string, source: string): Genesis {
   const checked = checkDocument<GenesisDocument>(file, source, genesisSchema);
   const doc = checked.value;
   const problems: Problem[] = [];
-  const say = (path: readonly (string | number)[], message: string): void => void problems.push(checked.problem(path, message));
+  const say = (path: readonly (string | number)[], message: string): void =>
+    void problems.push(checked.problem(path, message));
   const organisations = new Set(doc.organisations.map((o) => o.orgId));
   if (organisations.size !== doc.organisations.length) say(['organisations'], 'two organisations have the same orgId');
 
@@ -138,13 +165,17 @@ export function parseGenesisFile(file: string, source: string): Genesis {
   });
   const peers = new Set<string>();
   const validating = new Set<string>();
-  for (const [list, members] of [['validators', doc.validators], ['observers', doc.observers]] as const) {
+  for (const [list, members] of [
+    ['validators', doc.validators],
+    ['observers', doc.observers],
+  ] as const) {
     members.forEach((m, i) => {
       checkKey([list, i, 'publicKey'], m.publicKey);
       checkOrg([list, i, 'orgId'], m.orgId);
       if (peers.has(m.peerId)) say([list, i, 'peerId'], 'two members have the same peer id');
       peers.add(m.peerId);
-      if (list === 'validators' && validating.has(m.orgId)) say([list, i, 'orgId'], 'one organisation has one validator');
+      if (list === 'validators' && validating.has(m.orgId))
+        say([list, i, 'orgId'], 'one organisation has one validator');
       if (list === 'validators') validating.add(m.orgId);
     });
   }
@@ -158,7 +189,8 @@ export function parseGenesisFile(file: string, source: string): Genesis {
     }
   }
   const time = Date.parse(doc.time);
-  if (!Number.isSafeInteger(time) || new Date(time).toISOString() !== doc.time) say(['time'], 'there is no such moment');
+  if (!Number.isSafeInteger(time) || new Date(time).toISOString() !== doc.time)
+    say(['time'], 'there is no such moment');
   problems.push(...paramProblems(doc.params, (name, message) => checked.problem(['params', name], message)));
   if (problems.length > 0) throw new ConfigError(problems);
 

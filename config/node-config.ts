@@ -69,11 +69,24 @@ export const nodeConfigSchema: Schema = {
       },
     }),
     rpc: section('JSON-RPC, WebSocket, explorer and metrics.', {
-      host: { type: 'string', description: 'Interface to bind. The default is loopback only.', default: '127.0.0.1', minLength: 1, maxLength: 255 },
-      port: { type: 'integer', description: 'TCP port; 0 takes a free one.', minimum: 0, maximum: 65535, default: 8545 },
+      host: {
+        type: 'string',
+        description: 'Interface to bind. The default is loopback only.',
+        default: '127.0.0.1',
+        minLength: 1,
+        maxLength: 255,
+      },
+      port: {
+        type: 'integer',
+        description: 'TCP port; 0 takes a free one.',
+        minimum: 0,
+        maximum: 65535,
+        default: 8545,
+      },
       openReads: {
         type: 'boolean',
-        description: 'Lets anybody who reaches the port read ledger metadata without a token. For demonstrations on loopback.',
+        description:
+          'Lets anybody who reaches the port read ledger metadata without a token. For demonstrations on loopback.',
         default: false,
       },
       allowedOrigins: {
@@ -96,15 +109,37 @@ export const nodeConfigSchema: Schema = {
           },
         ],
       },
-      requestsPerMinute: { type: 'integer', description: 'Calls of one address or account each minute.', minimum: 10, maximum: 10_000_000, default: 6000 },
+      requestsPerMinute: {
+        type: 'integer',
+        description: 'Calls of one address or account each minute.',
+        minimum: 10,
+        maximum: 10_000_000,
+        default: 6000,
+      },
     }),
     keys: section('Key files. Passphrases never stand in a configuration: see EMRCHAIN_PASSPHRASE_FILE.', {
-      validator: { type: 'string', description: 'Keystore file of the SM2 validator key.', default: 'keys/validator.json', minLength: 1 },
-      peer: { type: 'string', description: 'Keystore file of the libp2p key.', default: 'keys/peer.json', minLength: 1 },
+      validator: {
+        type: 'string',
+        description: 'Keystore file of the SM2 validator key.',
+        default: 'keys/validator.json',
+        minLength: 1,
+      },
+      peer: {
+        type: 'string',
+        description: 'Keystore file of the libp2p key.',
+        default: 'keys/peer.json',
+        minLength: 1,
+      },
     }),
     storage: section('The database and, with embedded IPFS, the ciphertext blocks.', {
       dir: { type: 'string', description: 'Folder for data.', default: 'data', minLength: 1 },
-      minFreeMiB: { type: 'integer', description: 'Below this much free disk the node takes no more uploads.', minimum: 16, maximum: 1_048_576, default: 256 },
+      minFreeMiB: {
+        type: 'integer',
+        description: 'Below this much free disk the node takes no more uploads.',
+        minimum: 16,
+        maximum: 1_048_576,
+        default: 256,
+      },
     }),
     ipfs: {
       description: 'Where ciphertext is kept.',
@@ -113,9 +148,22 @@ export const nodeConfigSchema: Schema = {
       required: ['kind'],
       additionalProperties: false,
       properties: {
-        kind: { enum: ['embedded', 'kubo'], description: '`embedded` stores blocks in the data folder; `kubo` uses a daemon.' },
-        api: { type: 'string', pattern: '^https?://[^/]+$', description: 'RPC address of the Kubo daemon.', default: 'http://127.0.0.1:5001', remedy: 'write e.g. http://127.0.0.1:5001' },
-        allowOpenDaemon: { type: 'boolean', description: 'Accepts a daemon that is connected to the public IPFS network.', default: false },
+        kind: {
+          enum: ['embedded', 'kubo'],
+          description: '`embedded` stores blocks in the data folder; `kubo` uses a daemon.',
+        },
+        api: {
+          type: 'string',
+          pattern: '^https?://[^/]+$',
+          description: 'RPC address of the Kubo daemon.',
+          default: 'http://127.0.0.1:5001',
+          remedy: 'write e.g. http://127.0.0.1:5001',
+        },
+        allowOpenDaemon: {
+          type: 'boolean',
+          description: 'Accepts a daemon that is connected to the public IPFS network.',
+          default: false,
+        },
       },
     },
     custodian: {
@@ -123,20 +171,41 @@ export const nodeConfigSchema: Schema = {
       default: null,
       anyOf: [
         { type: 'null' },
-        { type: 'object', additionalProperties: false, required: ['socket'], properties: { socket: { type: 'string', minLength: 1, maxLength: 100 } } },
+        {
+          type: 'object',
+          additionalProperties: false,
+          required: ['socket'],
+          properties: { socket: { type: 'string', minLength: 1, maxLength: 100 } },
+        },
       ],
     },
     uploads: section('Ciphertext that clients send before its record is on chain.', {
       maxFileMiB: { type: 'integer', description: 'Largest ciphertext.', minimum: 1, maximum: 65_536, default: 4096 },
-      maxStagedMiB: { type: 'integer', description: 'All uploads that no record refers to yet.', minimum: 1, maximum: 1_048_576, default: 16_384 },
-      stagedMinutes: { type: 'integer', description: 'How long such an upload is kept.', minimum: 1, maximum: 10_080, default: 60 },
+      maxStagedMiB: {
+        type: 'integer',
+        description: 'All uploads that no record refers to yet.',
+        minimum: 1,
+        maximum: 1_048_576,
+        default: 16_384,
+      },
+      stagedMinutes: {
+        type: 'integer',
+        description: 'How long such an upload is kept.',
+        minimum: 1,
+        maximum: 10_080,
+        default: 60,
+      },
     }),
     mempool: section('Transactions that wait for a block.', {
       maxTransactions: { type: 'integer', description: 'How many.', minimum: 10, maximum: 1_000_000, default: 20_000 },
       maxMiB: { type: 'integer', description: 'How much.', minimum: 1, maximum: 4096, default: 64 },
     }),
     log: section('Logging, in JSON lines on standard output.', {
-      level: { enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'], description: 'Least level that is written.', default: 'info' },
+      level: {
+        enum: ['fatal', 'error', 'warn', 'info', 'debug', 'trace'],
+        description: 'Least level that is written.',
+        default: 'info',
+      },
     }),
   },
 };

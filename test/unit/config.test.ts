@@ -58,18 +58,42 @@ function problemsOf(run: () => unknown): readonly { line: number; path: string; 
 t.test('genesis file', async (t) => {
   const value = sample();
   const written = formatGenesisFile(value);
-  t.same(encode(genesis, parseGenesisFile('genesis.yaml', written)), encode(genesis, value), 'reads back what it wrote');
+  t.same(
+    encode(genesis, parseGenesisFile('genesis.yaml', written)),
+    encode(genesis, value),
+    'reads back what it wrote',
+  );
 
   const changed = parseGenesisFile('genesis.yaml', written.replace('maxBlockTxs: 2000', 'maxBlockTxs: 2001'));
   t.notSame(genesisHash(changed), genesisHash(value), 'any change is another chain');
 
   const lineOf = (text: string, part: string) => text.slice(0, text.indexOf(part)).split('\n').length;
   const cases: [name: string, edit: (s: string) => string, path: string, says: RegExp][] = [
-    ['unknown setting', (s) => s.replace('network: test-net', 'network: test-net\nquorum: 1'), 'quorum', /no such setting/],
+    [
+      'unknown setting',
+      (s) => s.replace('network: test-net', 'network: test-net\nquorum: 1'),
+      'quorum',
+      /no such setting/,
+    ],
     ['bad hex', (s) => s.replace(/salt: "0x../, 'salt: "0xZZ'), 'salt', /0x and 32 lower-case hex digits/],
-    ['unknown organisation', (s) => s.replace(/(validators:\n {2}- orgId: )hospital-\w/, '$1hospital-z'), 'validators.0.orgId', /add it under organisations/],
-    ['a parameter out of its bounds', (s) => s.replace('viewTimeoutMs: 1000', 'viewTimeoutMs: 1'), 'params.viewTimeoutMs', /at least 50/],
-    ['a parameter far too large', (s) => s.replace('maxBlockTxs: 2000', 'maxBlockTxs: 99999999'), 'params.maxBlockTxs', /larger/],
+    [
+      'unknown organisation',
+      (s) => s.replace(/(validators:\n {2}- orgId: )hospital-\w/, '$1hospital-z'),
+      'validators.0.orgId',
+      /add it under organisations/,
+    ],
+    [
+      'a parameter out of its bounds',
+      (s) => s.replace('viewTimeoutMs: 1000', 'viewTimeoutMs: 1'),
+      'params.viewTimeoutMs',
+      /at least 50/,
+    ],
+    [
+      'a parameter far too large',
+      (s) => s.replace('maxBlockTxs: 2000', 'maxBlockTxs: 99999999'),
+      'params.maxBlockTxs',
+      /larger/,
+    ],
   ];
   for (const [name, edit, path, says] of cases) {
     const source = edit(written);
@@ -80,7 +104,10 @@ t.test('genesis file', async (t) => {
     const key = path.split('.').at(-1) as string;
     if (!path.startsWith('validators')) t.equal(found?.line, lineOf(source, `${key}:`), `${name}: names its line`);
   }
-  const offCurve = written.replace(/(publicKey: "0x)..(.{126})/, (_, before: string, after: string) => `${before}00${after}`);
+  const offCurve = written.replace(
+    /(publicKey: "0x)..(.{126})/,
+    (_, before: string, after: string) => `${before}00${after}`,
+  );
   t.match(problemsOf(() => parseGenesisFile('g', offCurve))[0]?.message ?? '', /not a point/, 'a key off the curve');
   const noAdmin = written.replace('roles:\n      - org_admin', 'roles: []');
   t.match(problemsOf(() => parseGenesisFile('g', noAdmin))[0]?.message ?? '', /nobody could vote/, 'nobody to vote');
@@ -98,9 +125,30 @@ t.test('node configuration', async (t) => {
   t.equal(empty.keys.validator, '/srv/node/keys/validator.json', 'relative paths are those of the folder');
   t.equal(empty.ipfs.kind, 'embedded');
 
-  const problems = problemsOf(() => parseNodeConfig('config.yaml', 'rpc:\n  port: 70000\n  hots: x\nlog:\n  level: loud\n', '/'));
-  t.same(problems.map((p) => [p.path, p.line]).sort(), [['log.level', 5], ['rpc.hots', 3], ['rpc.port', 2]], 'all at once, each with its line');
-  t.match(problemsOf(() => parseNodeConfig('c', 'rpc: {host: 0.0.0.0, openReads: true}', '/'))[0]?.message ?? '', /use tokens/);
-  t.match(problemsOf(() => parseNodeConfig('c', 'network: {peers: [/ip4/10.0.0.1/tcp/7600]}', '/'))[0]?.message ?? '', /p2p/, 'a peer needs its id');
-  t.match(problemsOf(() => parseNodeConfig('c', 'consensus: {quorum: 1}', '/'))[0]?.message ?? '', /no such setting/, 'no consensus parameter is local');
+  const problems = problemsOf(() =>
+    parseNodeConfig('config.yaml', 'rpc:\n  port: 70000\n  hots: x\nlog:\n  level: loud\n', '/'),
+  );
+  t.same(
+    problems.map((p) => [p.path, p.line]).sort(),
+    [
+      ['log.level', 5],
+      ['rpc.hots', 3],
+      ['rpc.port', 2],
+    ],
+    'all at once, each with its line',
+  );
+  t.match(
+    problemsOf(() => parseNodeConfig('c', 'rpc: {host: 0.0.0.0, openReads: true}', '/'))[0]?.message ?? '',
+    /use tokens/,
+  );
+  t.match(
+    problemsOf(() => parseNodeConfig('c', 'network: {peers: [/ip4/10.0.0.1/tcp/7600]}', '/'))[0]?.message ?? '',
+    /p2p/,
+    'a peer needs its id',
+  );
+  t.match(
+    problemsOf(() => parseNodeConfig('c', 'consensus: {quorum: 1}', '/'))[0]?.message ?? '',
+    /no such setting/,
+    'no consensus parameter is local',
+  );
 });
