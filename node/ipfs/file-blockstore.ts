@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import type { CID } from 'multiformats/cid';
 import { bytesToHex } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
+import { syncDirectory } from '../../common/native/sync-directory.ts';
 import { MAX_BLOCK_SIZE_BYTES } from '../../common/unixfs-layout.ts';
 import type { Blockstore } from './blob-store.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
@@ -45,15 +46,6 @@ function failed(action: string, error: unknown): EmrError {
   );
 }
 
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
 export class FileBlockstore implements Blockstore {
   readonly #dir: string;
   /** Folders with names that are not synced yet. */
@@ -77,8 +69,8 @@ export class FileBlockstore implements Blockstore {
         // An earlier run may have ended between a rename and its sync.
         store.#unsynced.add(shard);
       }
-      await syncFolder(join(dir, 'blocks'));
-      await syncFolder(dir);
+      await syncDirectory(join(dir, 'blocks'));
+      await syncDirectory(dir);
     } catch (error) {
       throw failed('open its folder', error);
     }
@@ -161,7 +153,7 @@ export class FileBlockstore implements Blockstore {
       const shards = [...this.#unsynced];
       this.#unsynced.clear();
       try {
-        for (const shard of shards) await syncFolder(join(this.#dir, 'blocks', shard));
+        for (const shard of shards) await syncDirectory(join(this.#dir, 'blocks', shard));
       } catch (error) {
         for (const shard of shards) this.#unsynced.add(shard);
         throw failed('sync its folders', error);
