@@ -160,9 +160,9 @@ async function privateNetworkFinding(addresses: readonly string[], apiHost: stri
  * @throws EmrError IPFS_UNAVAILABLE, IPFS_FAILED
  */
 export async function inspectKubo(rpc: KuboRpc, signal?: AbortSignal): Promise<KuboReport> {
-  const { version } = await rpc.call((client, call) => client.version(call), signal);
-  const config: Json = await rpc.call((client, call) => client.config.getAll(call), signal);
-  const addresses = await rpc.call((client, call) => client.swarm.localAddrs(call), signal);
+  const { version } = await rpc.call((client, { signal }) => client.version({ signal }), signal);
+  const config: Json = await rpc.call((client, { signal }) => client.config.getAll({ signal }), signal);
+  const addresses = await rpc.call((client, { signal }) => client.swarm.localAddrs({ signal }), signal);
   const findings = configFindings(config, version);
   const network = await privateNetworkFinding(
     addresses.map((address) => address.toString()).filter((address) => !address.includes('/p2p-circuit')),
