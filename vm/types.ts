@@ -45,6 +45,11 @@ export interface BlockContext {
   readonly chainId: Hash;
   readonly height: Height;
   readonly timestampMs: TimeMs;
+  /**
+   * The block comes with its certificate, from sync: a quorum has seen its sidecars, which may have been erased since.
+   * Without this, a call that commits to a sidecar is refused where the sidecar is missing.
+   */
+  readonly certified?: boolean;
 }
 
 export interface BlockExecution {
@@ -70,6 +75,11 @@ export interface BuiltBlock extends BlockExecution {
  *   simulate(reader, context, tx): Verdict<readonly Event[]>  one transaction against a state, nothing kept
  *   blockDue(reader): BlockDue                                when the state itself asks for a block
  *   priorityOf(call): 'urgent' | 'normal'                     revocations, denials, suspensions, vetoes first
+ *   checkGenesis(genesis): Verdict                            what genesisWrites demands, as a sentence
+ *   checkGrant(reader, requestHash, atMs): Verdict<RequestEntry>     whether a key may be released for it at that time
+ *   checkAccess(reader, { subject, recordId, purpose, atMs }): AccessDecision
+ *   explainRequest(reader, requestHash, atMs): RequestExplanation | null     the policy tree with who fills which slot
+ *   REJECTIONS: Record<code, sentence>                        every code that execution refuses with
  */
 export interface BlockDue {
   /** Earliest deadline in the state, as block time; null if there is none. A block is due once the clock is past it. */

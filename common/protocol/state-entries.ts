@@ -68,7 +68,8 @@ export const stateKey = {
   openRequests: (person: Uint8Array): Uint8Array => ns(0x43, Uint8Array.of(person.length), person),
   delivery: (requestHash: Hash): Uint8Array => ns(0x44, requestHash),
   /** One entry for each grant that was neither revoked nor has ended: who may read a record now is one range. */
-  grant: (recordId: Hash, requester: Address, requestHash: Hash): Uint8Array => ns(0x45, recordId, requester, requestHash),
+  grant: (recordId: Hash, requester: Address, requestHash: Hash): Uint8Array =>
+    ns(0x45, recordId, requester, requestHash),
   /** The audit trail of a record, in order. */
   audit: (recordId: Hash, at: Height, sequence: number): Uint8Array => ns(0x48, recordId, u64be(at), u32be(sequence)),
   deadline: (at: TimeMs, kind: DeadlineKind, id: Hash): Uint8Array =>
@@ -148,10 +149,13 @@ export const accountEntry = struct({
 });
 export type AccountEntry = TypeOf<typeof accountEntry>;
 
-/** What a key was used for, and the account it belongs to; null for an organisation's own keys. */
+/**
+ * What a key was used for, and the account it belongs to; null for an organisation's own keys. `reserved`: named by a
+ * recovery that is pending or was vetoed. Whether it is the account's key now, only the account's entry says.
+ */
 export const keyEntry = struct({
   account: nullable(address),
-  use: oneOf(['account', 'request', 'custodian', 'validator', 'observer']),
+  use: oneOf(['account', 'reserved', 'request', 'custodian', 'validator', 'observer']),
 });
 export type KeyEntry = TypeOf<typeof keyEntry>;
 
@@ -168,7 +172,12 @@ export const roleEntry = struct({
 });
 export type RoleEntry = TypeOf<typeof roleEntry>;
 
-export const recoveryEntry = struct({ newPublicKey: publicKey, effectiveMs: timeMs, openedBy: address, confirmedBy: address });
+export const recoveryEntry = struct({
+  newPublicKey: publicKey,
+  effectiveMs: timeMs,
+  openedBy: address,
+  confirmedBy: address,
+});
 export type RecoveryEntry = TypeOf<typeof recoveryEntry>;
 
 export const attendingEntry = struct({
@@ -183,7 +192,13 @@ export const attendingEntry = struct({
 });
 export type AttendingEntry = TypeOf<typeof attendingEntry>;
 
-export const policyEntry = struct({ ref: hash32, version: uint(), document: policyDocument, createdBy: address, createdMs: timeMs });
+export const policyEntry = struct({
+  ref: hash32,
+  version: uint(),
+  document: policyDocument,
+  createdBy: address,
+  createdMs: timeMs,
+});
 export type PolicyEntry = TypeOf<typeof policyEntry>;
 
 export const recordEntry = struct({

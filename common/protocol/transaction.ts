@@ -4,7 +4,21 @@
  * Wire form: `SignedTransaction` = body bytes, public key, signature. The replay key is (account, nonce) within the
  * transaction's validity, whatever the signature's bytes are. Blocks hold only transactions that executed with success.
  */
-import { bool, boundedBytes, bytes, decode, encode, list, nullable, oneOf, struct, text, type TypeOf, uint, union } from '../codec.ts';
+import {
+  bool,
+  boundedBytes,
+  bytes,
+  decode,
+  encode,
+  list,
+  nullable,
+  oneOf,
+  struct,
+  text,
+  type TypeOf,
+  uint,
+  union,
+} from '../codec.ts';
 import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { chainParams } from './chain-params.ts';

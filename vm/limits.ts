@@ -1,0 +1,23 @@
+/** Bounds of execution that are not chain parameters: raising one changes what blocks are valid. */
+
+/** Deadlines that one block brings about; the rest come with the next. Each is a request or proposal: some 30 us. */
+export const MAX_DEADLINES_PER_BLOCK = 200;
+
+/**
+ * Entries of the replay set that a block prunes: this many, and two for each of its transactions, which add one. So the
+ * set shrinks to what is still valid under any load, and no block pays for the load of others.
+ */
+export const PRUNED_PER_BLOCK = 64;
+export const PRUNED_PER_TX = 2;
+
+/** Roles of one account, over all departments. Eligibility reads them: some 5 us each. */
+export const MAX_ROLES_PER_ACCOUNT = 32;
+
+/** Approvals of one request that are looked at: with 12 slots the matching takes at most 24 * 2^12 * 12 steps, some 3 ms. */
+export const MAX_APPROVALS_PER_REQUEST = 24;
+
+/** Proposals of one organisation that are open or wait for their effect. */
+export const MAX_PROPOSALS_PER_ORG = 8;
+
+/** Grants and requests of one person and record that `checkAccess` looks at. */
+export const MAX_CHECKED_GRANTS = 100;

@@ -1,0 +1,87 @@
+/**
+ * The stateless checks that a transaction owes: signatures over what the transaction says itself. The host discharges
+ * them once; execution then checks only that the keys named here are the right ones.
+ */
+import { equalBytes } from '../common/bytes.ts';
+import type { Hash, PublicKey } from '../common/protocol/primitives.ts';
+import { txSigningHash } from '../common/protocol/signing.ts';
+import {
+  attendingCountersignHash,
+  enrolmentCountersignHash,
+  enrolmentPossessionHash,
+  firstAdminEnrolment,
+  ownerWriteHash,
+  recoveryCountersignHash,
+  recoveryPossessionHash,
+  rotationPossessionHash,
+} from '../common/protocol/statements.ts';
+import {
+  type Countersignature,
+  type DecodedTransaction,
+  requestHashOf,
+  type TransactionBody,
+} from '../common/protocol/transaction.ts';
+import type { RejectionCode } from './codes.ts';
+import type { Obligation } from './types.ts';
+
+const owes = (code: RejectionCode, publicKey: PublicKey, message: Uint8Array, signature: Uint8Array): Obligation => ({
+  publicKey,
+  message,
+  signature,
+  code,
+});
+
+const countersigned = (given: Countersignature | null, message: Hash): Obligation[] =>
+  given === null ? [] : [owes('BAD_COUNTERSIGNATURE', given.publicKey, message, given.signature)];
+
+/** What the call owes beside the transaction's own signature: at most two. */
+function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obligation[] {
+  switch (call.kind) {
+    case 'account.enrol': {
+      const { enrolment } = call;
+      return [
+        owes('BAD_POSSESSION', enrolment.publicKey, enrolmentPossessionHash(chainId, enrolment), call.possession),
+        ...countersigned(call.countersignature, enrolmentCountersignHash(chainId, enrolment)),
+      ];
+    }
+    case 'account.rotate': {
+      const message = rotationPossessionHash(chainId, { account, newPublicKey: call.newPublicKey });
+      return [owes('BAD_POSSESSION', call.newPublicKey, message, call.possession)];
+    }
+    case 'account.recover': {
+      const { recovery } = call;
+      return [
+        owes('BAD_POSSESSION', recovery.newPublicKey, recoveryPossessionHash(chainId, recovery), call.possession),
+        ...countersigned(call.countersignature, recoveryCountersignHash(chainId, recovery)),
+      ];
+    }
+    case 'attending.set':
+      return countersigned(call.countersignature, attendingCountersignHash(chainId, call.relation));
+    case 'record.create':
+    case 'record.addVersion': {
+      const { ownerPublicKey, ownerSignature } = call.content;
+      return [owes('BAD_OWNER_SIGNATURE', ownerPublicKey, ownerWriteHash(chainId, account, call), ownerSignature)];
+    }
+    case 'access.request':
+      return [owes('BAD_POSSESSION', call.request.requesterKey, requestHashOf(chainId, call.request), call.possession)];
+    case 'gov.propose': {
+      if (call.proposal.kind !== 'addOrganisation') return [];
+      const { admin } = call.proposal;
+      const message = enrolmentPossessionHash(chainId, firstAdminEnrolment(call.proposal));
+      return [owes('BAD_POSSESSION', admin.publicKey, message, admin.possession)];
+    }
+    default:
+      return [];
+  }
+}
+
+/**
+ * @param chainId of this chain, 32 bytes
+ * @returns one to three checks. For a transaction of another chain its own signature only, under that chain's id:
+ *   execution refuses it, and says why better than a signature that does not verify
+ */
+export function obligations(chainId: Hash, tx: DecodedTransaction): readonly Obligation[] {
+  const { signed, body } = tx;
+  const own = owes('BAD_SIGNATURE', signed.publicKey, txSigningHash(body.chainId, signed.body), signed.signature);
+  return equalBytes(body.chainId, chainId) ? [own, ...ofCall(chainId, body)] : [own];
+}

@@ -1,0 +1,82 @@
+/** Policies: checked for shape, for what they name, and for being satisfiable at all; then they stay as they are. */
+import type { Verdict } from '../common/errors.ts';
+import type { ApprovalNode, PolicyDocument, PolicyRule } from '../common/protocol/policy.ts';
+import { policyRefOf } from '../common/protocol/policy.ts';
+import { type PolicyEntry, policyEntry, stateKey } from '../common/protocol/state-entries.ts';
+import type { Hash } from '../common/protocol/primitives.ts';
+import type { CallOf } from '../common/protocol/transaction.ts';
+import { equalBytes } from '../common/bytes.ts';
+import { checkTree, compileTree } from './approval-tree.ts';
+import { refuse } from './codes.ts';
+import { emit, OK, type TxContext } from './context.ts';
+import { accountOf, organisationOf } from './organisations.ts';
+import type { Overlay } from './overlay.ts';
+import { requireAdmin } from './roles.ts';
+import { possibility, someone } from './satisfiability.ts';
+
+export const policyOf = (state: Overlay, ref: Hash): PolicyEntry | undefined =>
+  state.get(policyEntry, stateKey.policy(ref));
+
+/** The tree's shape, and that everybody whom it names exists. */
+function checkApprovals(state: Overlay, node: ApprovalNode): Verdict {
+  const shape = checkTree(node);
+  if (!shape.ok) return shape;
+  for (const slot of compileTree(node).slots) {
+    if (slot.kind === 'person' && accountOf(state, slot.account) === undefined) return refuse('POLICY_UNKNOWN_PERSON');
+    if (slot.kind !== 'role') continue;
+    if (slot.role === 'patient') return refuse('POLICY_BAD_SLOT');
+    if (slot.scope.kind === 'named' && organisationOf(state, slot.scope.orgId) === undefined) {
+      return refuse('POLICY_UNKNOWN_ORGANISATION', slot.scope.orgId);
+    }
+  }
+  return OK;
+}
+
+function checkRule(state: Overlay, rule: PolicyRule): Verdict {
+  if (rule.maxDurationMs === 0) return refuse('POLICY_BAD_DURATION');
+  for (const { scope } of rule.requesters) {
+    if (scope.kind === 'named' && organisationOf(state, scope.orgId) === undefined) {
+      return refuse('POLICY_UNKNOWN_ORGANISATION', scope.orgId);
+    }
+  }
+  const approvals = checkApprovals(state, rule.approvals);
+  if (!approvals.ok) return approvals;
+  const { satisfiable } = possibility(compileTree(rule.approvals), {
+    denied: 0,
+    owner: true,
+    recordOrg: ' writer',
+    requesterOrg: ' requester',
+    named: someone,
+  });
+  return satisfiable ? OK : refuse('POLICY_UNSATISFIABLE');
+}
+
+export function createPolicy(ctx: TxContext, call: CallOf<'policy.create'>): Verdict {
+  const { document } = call;
+  const admin = requireAdmin(ctx, document.orgId);
+  if (!admin.ok) return admin;
+  const ref = policyRefOf(document);
+  if (policyOf(ctx.state, ref) !== undefined) return refuse('POLICY_EXISTS');
+  if (!document.custodian && !document.patientWrap) return refuse('POLICY_NO_WRAP');
+  for (const rule of document.rules) {
+    const verdict = checkRule(ctx.state, rule);
+    if (!verdict.ok) return verdict;
+  }
+  const adminRule = checkApprovals(ctx.state, document.adminRule);
+  if (!adminRule.ok) return adminRule;
+  ctx.state.put(policyEntry, stateKey.policy(ref), {
+    ref,
+    version: 1,
+    document,
+    createdBy: ctx.sender.id,
+    createdMs: ctx.now,
+  });
+  emit(ctx, 'policy.create', { objectId: ref });
+  return OK;
+}
+
+export const ruleCovers = (rule: PolicyRule, categoryToken: Uint8Array): boolean =>
+  rule.categories === null || rule.categories.some((category) => equalBytes(category, categoryToken));
+
+export const policyCovers = (document: PolicyDocument, categoryToken: Uint8Array): boolean =>
+  document.rules.some((rule) => ruleCovers(rule, categoryToken));
