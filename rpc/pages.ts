@@ -1,0 +1,50 @@
+/** Pages over a range of the state: one read, filtered by scope, with a sealed cursor. */
+import type { Codec } from '../common/codec.ts';
+import type { Call, Service } from './service.ts';
+import { type At, atOf, type Entry, list } from './state-reads.ts';
+import { DEFAULT_PAGE } from './methods/shapes.ts';
+
+/** Entries that one page looks at where most may be out of scope. A page may then be short, and says where to go on. */
+const SCANNED_ENTRIES = 1_000;
+
+export interface PageQuery<E, I> {
+  /** Names method and filters: a cursor is good for the same question only. */
+  readonly question: string;
+  readonly prefix: Uint8Array;
+  readonly codec: Codec<E>;
+  readonly limit: number | undefined;
+  readonly cursor: string | undefined;
+  /** Every entry is in scope and passes: no more is read than the page holds. */
+  readonly whole: boolean;
+  /** Null: out of scope, or filtered out. */
+  readonly item: (entry: Entry<E>) => Promise<I | null> | I | null;
+}
+
+export interface Page<I> extends At {
+  readonly items: readonly I[];
+  readonly nextCursor: string | null;
+}
+
+export async function page<E, I>(service: Service, call: Call, query: PageQuery<E, I>): Promise<Page<I>> {
+  const { reads, cursors } = service;
+  const limit = query.limit ?? DEFAULT_PAGE;
+  const after = query.cursor === undefined ? null : cursors.open(query.question, query.cursor);
+  const { at, results } = await reads.read(
+    list(query.codec, query.prefix, { limit: query.whole ? limit : SCANNED_ENTRIES, after }),
+  );
+  const { entries, more } = results[0];
+  const items: I[] = [];
+  let looked = 0;
+  for (const entry of entries) {
+    if (items.length === limit || call.signal.aborted) break;
+    looked += 1;
+    const item = await query.item(entry);
+    if (item !== null) items.push(item);
+  }
+  const last = entries[looked - 1];
+  const rest = more || looked < entries.length;
+  return { items, nextCursor: rest && last ? cursors.seal(query.question, last.key) : null, ...atOf(at) };
+}
+
+/** Runs `attempt` until two reads stood at the same block. Bounded: blocks come every few milliseconds at the most. */
+export const STABLE_ATTEMPTS = 8;
