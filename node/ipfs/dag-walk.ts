@@ -15,7 +15,7 @@ import { checkNode } from './dag-node.ts';
 const READ_AHEAD = 4;
 
 /** Leaves looked at in parallel when a blob is checked for being whole; no content is read. */
-const LOOK_AHEAD = 16;
+const LOOK_AHEAD = 8;
 
 export interface Leaf {
   readonly cid: CID;

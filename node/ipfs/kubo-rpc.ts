@@ -56,13 +56,18 @@ export class KuboRpc {
     timeoutMs = this.#timeoutMs,
   ): Promise<T> {
     outer?.throwIfAborted();
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const signal = outer === undefined ? deadline : AbortSignal.any([outer, deadline]);
+    // A timer that is cleared: AbortSignal.timeout would keep each call, and the block it sent, until it fires.
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), timeoutMs);
+    const signal = outer === undefined ? deadline.signal : AbortSignal.any([outer, deadline.signal]);
     try {
       return await raceAbort(work(this.#client, { signal, offline: true }), signal);
     } catch (error) {
       outer?.throwIfAborted();
-      throw deadline.aborted ? this.#unavailable(`no answer within ${timeoutMs} ms`, error) : this.#translate(error);
+      if (deadline.signal.aborted) throw this.#unavailable(`no answer within ${timeoutMs} ms`, error);
+      throw this.#translate(error);
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -102,7 +107,7 @@ function httpStatus(error: unknown): number | undefined {
 function networkReason(error: unknown): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   if (cause instanceof Error && 'code' in cause) return String(cause.code);
-  return error instanceof Error ? error.message.slice(0, 300) : 'unknown';
+  return cause instanceof Error ? cause.message.slice(0, 300) : 'unknown';
 }
 
 /** The daemon does not have the block. Its API has no code for that, only these words, with status 500. */

@@ -1,7 +1,10 @@
 // The blob store over files: the contract, and what only files have.
 
+import { execFile } from 'node:child_process';
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import t from 'tap';
 import type { Test } from 'tap';
 import { CHUNK_SIZE_BYTES, dagLimitsFor } from '../../common/unixfs-layout.ts';
@@ -65,4 +68,13 @@ t.test('a start sweeps away what was being written, and files are for their owne
 t.test('a disk that refuses', async (t) => {
   const dir = t.testdir({ blocked: 'a file, not a folder' });
   await t.rejects(openEmbeddedStore({ dir: join(dir, 'blocked'), index: new MemoryIndex() }), { code: 'IPFS_FAILED' });
+});
+
+t.test('memory does not grow with the file', async (t) => {
+  const child = fileURLToPath(new URL('ipfs-memory-child.ts', import.meta.url));
+  const sizeMib = 256;
+  const { stdout } = await promisify(execFile)(process.execPath, [child, t.testdir(), String(sizeMib)]);
+  const grownMib = Number(stdout);
+  t.comment(`${sizeMib} MiB through computeCid, add, fetch and cat: ${grownMib} MiB of memory`);
+  t.ok(grownMib > 0 && grownMib < 180, 'some blocks in flight and what the collector leaves, not the file');
 });
