@@ -1,0 +1,235 @@
+/**
+ * Changing the tree: one sorted batch of writes, one new root, and the stored nodes that this makes and leaves behind.
+ * Nothing is written: the caller stores the new nodes in the batch of their block, or throws the result away.
+ */
+
+import { compareBytes, equalBytes } from '../../common/bytes.ts';
+import { assert } from '../../common/errors.ts';
+import {
+  criticalBit,
+  EMPTY_STATE_ROOT,
+  isStateKey,
+  keyBit,
+  MAX_STATE_VALUE_BYTES,
+} from '../../common/protocol/state-tree.ts';
+import type { StateWrite } from '../types.ts';
+import {
+  EMPTY,
+  encodeLeaf,
+  encodePage,
+  encodeRef,
+  MAX_VERSION,
+  type NewNode,
+  type NodeReader,
+  nodeKey,
+  type NodeRef,
+  OUTER,
+  pageOfBit,
+  type PageNode,
+  refAt,
+  type RefSlot,
+  type TreeRoot,
+} from './node.ts';
+import {
+  childOf,
+  expand,
+  hashOf,
+  type Inner,
+  type Leaf,
+  type Node,
+  type Origin,
+  search,
+  setChild,
+  stubOf,
+} from './tree.ts';
+
+/** Writes of one batch: more than any block makes, and few enough that what they touch fits into memory. */
+export const MAX_BATCH_WRITES = 1_000_000;
+
+export interface AppliedWrites {
+  readonly root: TreeRoot;
+  /** 32 bytes. */
+  readonly rootHash: Uint8Array;
+  /** To be stored together with whatever makes `root` the current one. */
+  readonly newNodes: readonly NewNode[];
+  /**
+   * Nodes of the old tree that the new one does not use: once no root older than this version is wanted, they can be
+   * deleted.
+   */
+  readonly staleNodes: readonly NodeRef[];
+}
+
+/** State root of a tree, 32 bytes. */
+export function rootHashOf(root: TreeRoot): Uint8Array {
+  return root === EMPTY ? EMPTY_STATE_ROOT : root.hash;
+}
+
+/**
+ * Applies a batch. Every node that it touches is hashed once, whatever the number of writes below it. Writing the value
+ * that is there, or deleting what is not, changes nothing.
+ *
+ * @param reader nodes of the tree under `root`
+ * @param writes strictly ascending keys of 1 to 128 bytes; values of at most 64 KiB; null deletes
+ * @param version height of the block, greater than that of any node of the tree
+ * @throws InvariantError for writes that break these rules, and for nodes that are missing or damaged
+ */
+export function applyWrites(
+  reader: NodeReader,
+  root: TreeRoot,
+  writes: readonly StateWrite[],
+  version: number,
+): AppliedWrites {
+  assert(Number.isSafeInteger(version) && version >= 0 && version <= MAX_VERSION, 'state version out of range');
+  assert(root === EMPTY || version > root.version, 'a state version must be greater than those before it');
+  assert(writes.length <= MAX_BATCH_WRITES, 'too many state writes in one batch');
+  const batch = new Batch(reader, root);
+  let previous: Uint8Array | undefined;
+  for (const { key, value } of writes) {
+    assert(isStateKey(key), 'a state key has 1 to 128 bytes');
+    assert(previous === undefined || compareBytes(previous, key) < 0, 'state writes must be sorted, each key once');
+    previous = key;
+    if (value === null) batch.remove(key);
+    else batch.set(key, value);
+  }
+  return batch.finish(version);
+}
+
+class Batch {
+  readonly #reader: NodeReader;
+  readonly #stale: NodeRef[] = [];
+  #root: Node | null;
+
+  constructor(reader: NodeReader, root: TreeRoot) {
+    this.#reader = reader;
+    this.#root = root === EMPTY ? null : stubOf(root);
+  }
+
+  set(key: Uint8Array, value: Uint8Array): void {
+    assert(value.length <= MAX_STATE_VALUE_BYTES, 'a state value has at most 64 KiB');
+    const root = this.#openRoot();
+    if (root === null) {
+      this.#root = newLeaf(key, value);
+      return;
+    }
+    const { path, leaf } = search(this.#reader, root, key);
+    const bit = criticalBit(leaf.key, key);
+    if (bit !== -1) {
+      this.#insert(path, key, value, bit);
+    } else if (!equalBytes(leaf.value, value)) {
+      this.#retire(leaf.origin);
+      leaf.origin = null;
+      leaf.value = value;
+      leaf.hash = null;
+      this.#touch(path);
+    }
+  }
+
+  remove(key: Uint8Array): void {
+    const root = this.#openRoot();
+    if (root === null) return;
+    const { path, leaf } = search(this.#reader, root, key);
+    if (!equalBytes(leaf.key, key)) return;
+    this.#retire(leaf.origin);
+    const parent = path.pop();
+    if (parent === undefined) {
+      this.#root = null;
+      return;
+    }
+    // An inner node has two children, always: the other one takes its place.
+    this.#retire(parent.origin);
+    const sibling = childOf(parent, keyBit(key, parent.bit) === 0 ? 1 : 0);
+    this.#attach(path, key, sibling);
+  }
+
+  /** Puts a new leaf where `bit` belongs among the bits of the path that a search for its key takes. */
+  #insert(path: Inner[], key: Uint8Array, value: Uint8Array, bit: number): void {
+    let depth = path.length;
+    while (depth > 0 && (path[depth - 1] as Inner).bit > bit) depth--;
+    const above = path.slice(0, depth);
+    const parent = above.at(-1);
+    const other = parent === undefined ? this.#openRoot() : childOf(parent, keyBit(key, parent.bit));
+    assert(other !== null && other.kind !== 'stub', 'the search left its path unread');
+    const leaf = newLeaf(key, value);
+    const [left, right] = keyBit(key, bit) === 0 ? [leaf, other] : [other, leaf];
+    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null, top: false });
+  }
+
+  /** Makes `node` what the path leads to in the direction of `key`. */
+  #attach(path: readonly Inner[], key: Uint8Array, node: Node): void {
+    const parent = path.at(-1);
+    if (parent === undefined) this.#root = node;
+    else setChild(parent, keyBit(key, parent.bit), node);
+    this.#touch(path);
+  }
+
+  #touch(path: readonly Inner[]): void {
+    for (const node of path) {
+      node.hash = null;
+      this.#retire(node.origin);
+    }
+  }
+
+  #retire(origin: Origin | null): void {
+    if (origin === null || origin.stale) return;
+    origin.stale = true;
+    this.#stale.push(origin.ref);
+  }
+
+  #openRoot(): Leaf | Inner | null {
+    if (this.#root?.kind === 'stub') this.#root = expand(this.#reader, this.#root, -1);
+    return this.#root;
+  }
+
+  finish(version: number): AppliedWrites {
+    const newNodes: NewNode[] = [];
+    const store = (hash: Uint8Array, bytes: Uint8Array): RefSlot => {
+      const ref = { version, sequence: newNodes.length, hash };
+      newNodes.push({ key: nodeKey(ref), bytes });
+      return { bytes: encodeRef(ref), at: 0 };
+    };
+    const root = this.#root === null ? EMPTY : this.#store(this.#root, store);
+    const ref = root === EMPTY ? EMPTY : refAt(root.bytes, root.at);
+    return { root: ref, rootHash: rootHashOf(ref), newNodes, staleNodes: this.#stale };
+  }
+
+  /** Stores what is new of a subtree, children first, and answers with the reference to it. */
+  #store(node: Node, store: Store): RefSlot {
+    if (node.kind === 'stub') return node;
+    const { origin } = node;
+    if (node.kind === 'leaf') {
+      if (origin !== null) return { bytes: encodeRef(origin.ref), at: 0 };
+      const hash = hashOf(node);
+      return store(hash, encodeLeaf(node.key, node.value, hash));
+    }
+    if (origin !== null && !origin.stale && node.top) return { bytes: encodeRef(origin.ref), at: 0 };
+    const nodes: PageNode[] = [];
+    const outer: RefSlot[] = [];
+    this.#place(node, pageOfBit(node.bit), nodes, outer, store);
+    const hash = hashOf(node);
+    return store(hash, encodePage(nodes, outer, hash));
+  }
+
+  /**
+   * Puts into a page the inner nodes that hang together and test bits of that page. An insertion can bring the top of
+   * another page in here: then that page is no longer used, though no bit of it changed.
+   */
+  #place(node: Node, page: number, nodes: PageNode[], outer: RefSlot[], store: Store): number {
+    if (node.kind === 'inner' && pageOfBit(node.bit) === page) {
+      this.#retire(node.origin);
+      const index = nodes.length;
+      const placed: PageNode = { bit: node.bit, left: 0, right: 0 };
+      nodes.push(placed);
+      placed.left = this.#place(node.left, page, nodes, outer, store);
+      placed.right = this.#place(node.right, page, nodes, outer, store);
+      return index;
+    }
+    outer.push(this.#store(node, store));
+    return OUTER | (outer.length - 1);
+  }
+}
+
+type Store = (hash: Uint8Array, bytes: Uint8Array) => RefSlot;
+
+function newLeaf(key: Uint8Array, value: Uint8Array): Leaf {
+  return { kind: 'leaf', key, value, hash: null, origin: null };
+}

@@ -1,0 +1,265 @@
+/**
+ * Stored nodes of the state tree: how they are named, what their bytes are, and how they are read back.
+ *
+ * Two kinds are stored. A leaf holds one entry, value included. A page holds inner nodes that hang together, up to 7 of
+ * them, so that a lookup reads a third of what it passes. Pages are a matter of storage alone: root hashes do not know
+ * them, and another layout may follow without a change of any root.
+ *
+ * Nodes are never changed. No hashing of state here, and nothing about how trees change.
+ */
+
+import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
+import { assert, InvariantError } from '../../common/errors.ts';
+import { isStateKey, MAX_CRITICAL_BIT, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
+
+/** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
+export interface NodeRef {
+  /** Height of the block that wrote the node. */
+  readonly version: number;
+  /** Its number among the nodes of that version. */
+  readonly sequence: number;
+  /** 32 bytes. */
+  readonly hash: Uint8Array;
+}
+
+/** The root of a tree without entries, which has no node. */
+export const EMPTY = null;
+export type TreeRoot = NodeRef | typeof EMPTY;
+
+/**
+ * Where nodes come from: overlay over cache over database. Bytes are as they were stored and must not change afterwards.
+ * Two blocks proposed for one height use the same names for different nodes: a cache must go by `hash` as well.
+ */
+export interface NodeReader {
+  getNode(ref: NodeRef): Uint8Array | undefined;
+}
+
+export interface NewNode {
+  /** `nodeKey` of its reference. */
+  readonly key: Uint8Array;
+  readonly bytes: Uint8Array;
+}
+
+/** Heights are stored in 6 bytes, which is beyond any that a chain reaches. */
+export const MAX_VERSION = 2 ** 48 - 1;
+export const MAX_SEQUENCE = 2 ** 32 - 1;
+
+const HASH_BYTES = 32;
+/** Version (6 bytes) and sequence (4), big-endian. */
+const NAME_BYTES = 10;
+export const NODE_KEY_BYTES = NAME_BYTES;
+/** A reference as it is stored: name and hash. */
+const REF_BYTES = NAME_BYTES + HASH_BYTES;
+/** Where its hash begins. */
+export const REF_HASH_AT = NAME_BYTES;
+
+function putName(target: Uint8Array, version: number, sequence: number): void {
+  const high = Math.floor(version / 0x1_0000_0000);
+  target[0] = high >>> 8;
+  target[1] = high;
+  writeU32be(target, 2, version % 0x1_0000_0000);
+  writeU32be(target, 6, sequence);
+}
+
+/** Storage key of a node, 10 bytes: nodes lie in the order in which they were written. */
+export function nodeKey(ref: { readonly version: number; readonly sequence: number }): Uint8Array {
+  assert(
+    Number.isSafeInteger(ref.version) && ref.version >= 0 && ref.version <= MAX_VERSION,
+    'node version out of range',
+  );
+  const key = new Uint8Array(NAME_BYTES);
+  putName(key, ref.version, ref.sequence);
+  return key;
+}
+
+/** A reference as it is stored, 42 bytes. */
+export function encodeRef(ref: NodeRef): Uint8Array {
+  assert(ref.hash.length === HASH_BYTES, 'node reference: not a hash');
+  const bytes = new Uint8Array(REF_BYTES);
+  putName(bytes, ref.version, ref.sequence);
+  bytes.set(ref.hash, REF_HASH_AT);
+  return bytes;
+}
+
+/** The reference at an offset; callers have checked the length. Its hash is a view. */
+export function refAt(bytes: Uint8Array, at: number): NodeRef {
+  return {
+    version: (readU16be(bytes, at) as number) * 0x1_0000_0000 + (readU32be(bytes, at + 2) as number),
+    sequence: readU32be(bytes, at + 6) as number,
+    hash: plain(bytes, at + REF_HASH_AT, at + REF_BYTES),
+  };
+}
+
+/** A view that is a Uint8Array and nothing more: databases hand out Buffers. */
+function plain(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset + from, to - from);
+}
+
+/** A root as the caller keeps it beside its block: nothing for the empty tree, else 42 bytes. */
+export function encodeRoot(root: TreeRoot): Uint8Array {
+  return root === EMPTY ? new Uint8Array(0) : encodeRef(root);
+}
+
+/** What `encodeRoot` wrote; our own database is trusted, so anything else is an `InvariantError`. */
+export function decodeRoot(bytes: Uint8Array): TreeRoot {
+  if (bytes.length === 0) return EMPTY;
+  assert(bytes.length === REF_BYTES, 'stored state root: wrong length');
+  return refAt(bytes.slice(), 0);
+}
+
+const KIND_LEAF = 1;
+const KIND_PAGE = 2;
+/** Kind, and the checksum. */
+const HEADER_BYTES = 5;
+
+/**
+ * Checksum over kind, hash and all that follows the header, in words of 32 bits. Each step maps the state one to one for
+ * a given word, and each word one to one for a given state: damage within one word never goes unseen, any other does
+ * once in 2^32. Since it takes in the hash that the parent knows, a sound node under another's name fails as well.
+ * It keeps nobody out who means it: proofs and `auditTree` hash in full.
+ */
+function checksum(bytes: Uint8Array, hash: Uint8Array): number {
+  return mix(mix(bytes[0] as number, hash, 0), bytes, HEADER_BYTES) >>> 0;
+}
+
+function mix(seed: number, bytes: Uint8Array, from: number): number {
+  let state = seed ^ bytes.length;
+  let at = from;
+  for (; at + 4 <= bytes.length; at += 4) {
+    const word =
+      ((bytes[at] as number) << 24) |
+      ((bytes[at + 1] as number) << 16) |
+      ((bytes[at + 2] as number) << 8) |
+      (bytes[at + 3] as number);
+    state = Math.imul(state ^ word, 0x9e3779b1);
+    state ^= state >>> 15;
+  }
+  for (; at < bytes.length; at++) {
+    state = Math.imul(state ^ (bytes[at] as number), 0x9e3779b1);
+    state ^= state >>> 15;
+  }
+  return state;
+}
+
+export function describe(ref: NodeRef): string {
+  return `state node ${ref.version}/${ref.sequence}`;
+}
+
+/** @returns bytes whose checksum fits the reference; a missing or damaged node is an `InvariantError` */
+export function readNode(reader: NodeReader, ref: NodeRef): Uint8Array {
+  const bytes = reader.getNode(ref);
+  if (bytes === undefined) throw new InvariantError(`${describe(ref)} is missing: the database lost or pruned it`);
+  if (bytes.length <= HEADER_BYTES || readU32be(bytes, 1) !== checksum(bytes, ref.hash)) {
+    throw new InvariantError(`${describe(ref)} is damaged: its checksum does not fit its reference`);
+  }
+  return bytes;
+}
+
+export function isLeaf(bytes: Uint8Array): boolean {
+  return bytes[0] === KIND_LEAF;
+}
+
+export function encodeLeaf(key: Uint8Array, value: Uint8Array, hash: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES + 1 + key.length + value.length);
+  bytes[0] = KIND_LEAF;
+  bytes[HEADER_BYTES] = key.length;
+  bytes.set(key, HEADER_BYTES + 1);
+  bytes.set(value, HEADER_BYTES + 1 + key.length);
+  writeU32be(bytes, 1, checksum(bytes, hash));
+  return bytes;
+}
+
+/** Views into `bytes`. */
+export function decodeLeaf(bytes: Uint8Array): { readonly key: Uint8Array; readonly value: Uint8Array } {
+  const valueAt = HEADER_BYTES + 1 + (bytes[HEADER_BYTES] as number);
+  assert(isLeaf(bytes) && valueAt <= bytes.length, 'state leaf: wrong layout');
+  const key = plain(bytes, HEADER_BYTES + 1, valueAt);
+  assert(isStateKey(key) && bytes.length - valueAt <= MAX_STATE_VALUE_BYTES, 'state leaf: key or value out of bounds');
+  return { key, value: plain(bytes, valueAt, bytes.length) };
+}
+
+/**
+ * The page of a bit: three to a page, nine to a byte of the key. By position and not by depth, so that what a page holds
+ * depends, as the tree does, on the keys alone. Wider pages mean fewer reads and writes, but more bytes for each, and all
+ * hashes within a page are computed anew when one changes; docs/state-tree.md has the measurements.
+ */
+export function pageOfBit(bit: number): number {
+  return Math.floor(bit / 3);
+}
+
+/** Three levels of two children each: 1 + 2 + 4. */
+export const MAX_PAGE_NODES = 7;
+
+/** A child within a page: the number of an inner node of the same page, or with this bit set that of an outer child. */
+export const OUTER = 0x80;
+
+/** A page: header, number of inner nodes; 4 bytes for each (bit, left, right); then the references of outer children. */
+const COUNT_AT = HEADER_BYTES;
+const NODES_AT = COUNT_AT + 1;
+const NODE_BYTES = 4;
+
+export interface PageNode {
+  readonly bit: number;
+  left: number;
+  right: number;
+}
+
+/** A stored reference within its array. */
+export interface RefSlot {
+  readonly bytes: Uint8Array;
+  readonly at: number;
+}
+
+/**
+ * @param nodes inner nodes, the topmost first and every other one after its parent
+ * @param outer their outer children in the order of keys
+ * @param hash of the topmost node
+ */
+export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[], hash: Uint8Array): Uint8Array {
+  assert(nodes.length <= MAX_PAGE_NODES && outer.length === nodes.length + 1, 'state page: not a tree');
+  const bytes = new Uint8Array(NODES_AT + nodes.length * NODE_BYTES + outer.length * REF_BYTES);
+  bytes[0] = KIND_PAGE;
+  bytes[COUNT_AT] = nodes.length;
+  let at = NODES_AT;
+  for (const { bit, left, right } of nodes) {
+    bytes[at++] = bit >>> 8;
+    bytes[at++] = bit;
+    bytes[at++] = left;
+    bytes[at++] = right;
+  }
+  for (const { bytes: from, at: start } of outer) {
+    for (let index = start; index < start + REF_BYTES; index++) bytes[at++] = from[index] as number;
+  }
+  writeU32be(bytes, 1, checksum(bytes, hash));
+  return bytes;
+}
+
+/** Number of inner nodes of a page whose length fits it. */
+export function pageSize(bytes: Uint8Array): number {
+  const count = bytes[COUNT_AT] as number;
+  const expected = NODES_AT + count * NODE_BYTES + (count + 1) * REF_BYTES;
+  assert(bytes[0] === KIND_PAGE && count >= 1 && count <= MAX_PAGE_NODES, 'state page: wrong layout');
+  assert(bytes.length === expected, 'state page: wrong length');
+  return count;
+}
+
+/** The bit that inner node `index` of a page tests. */
+export function pageBit(bytes: Uint8Array, index: number): number {
+  return readU16be(bytes, NODES_AT + index * NODE_BYTES) as number;
+}
+
+/**
+ * Child of inner node `index`, of a page of `count`: the number of a later inner node, or `OUTER` and that of an outer
+ * child. Later, so that no walk can go in circles, whatever the disk says.
+ */
+export function pageChild(bytes: Uint8Array, count: number, index: number, direction: 0 | 1): number {
+  const child = bytes[NODES_AT + index * NODE_BYTES + 2 + direction] as number;
+  const sound = (child & OUTER) !== 0 ? (child & ~OUTER) <= count : child > index && child < count;
+  assert(sound, 'state page: child out of bounds');
+  return child;
+}
+
+/** Where the reference of an outer child stands in a page of `count` inner nodes. */
+export function outerAt(count: number, child: number): number {
+  return NODES_AT + count * NODE_BYTES + (child & ~OUTER) * REF_BYTES;
+}

@@ -1,0 +1,170 @@
+/**
+ * The tree in memory: stored nodes expanded into leaves and inner nodes, the rest left as references. What reads, writes
+ * and proves goes over this. Expanded nodes belong to the one call that made them; nothing here is shared or kept.
+ */
+
+import { equalBytes } from '../../common/bytes.ts';
+import { assert } from '../../common/errors.ts';
+import { innerHashAt, keyBit, leafHash, MAX_CRITICAL_BIT } from '../../common/protocol/state-tree.ts';
+import {
+  decodeLeaf,
+  describe,
+  encodeRef,
+  isLeaf,
+  type NodeReader,
+  type NodeRef,
+  OUTER,
+  outerAt,
+  pageBit,
+  pageChild,
+  pageSize,
+  readNode,
+  REF_HASH_AT,
+  refAt,
+  type RefSlot,
+} from './node.ts';
+
+/** A stored node that was read, and whether the tree has gone on without it. */
+export interface Origin {
+  readonly ref: NodeRef;
+  stale: boolean;
+}
+
+/**
+ * Stored, and not read. Where its reference stands rather than the reference: a page has 8 children, of which most
+ * calls need one, and objects for all of them cost more than hashing.
+ */
+export interface Stub extends RefSlot {
+  readonly kind: 'stub';
+}
+
+export function stubOf(ref: NodeRef): Stub {
+  return { kind: 'stub', bytes: encodeRef(ref), at: 0 };
+}
+
+export interface Leaf {
+  readonly kind: 'leaf';
+  readonly key: Uint8Array;
+  value: Uint8Array;
+  /** Null until it is computed, and again after a change. */
+  hash: Uint8Array | null;
+  origin: Origin | null;
+}
+
+export interface Inner {
+  readonly kind: 'inner';
+  readonly bit: number;
+  left: Node;
+  right: Node;
+  /** Null until it is computed, and again after a change below. */
+  hash: Uint8Array | null;
+  /** The page that it was read from. */
+  origin: Origin | null;
+  /** Whether it was the topmost node of that page. */
+  readonly top: boolean;
+}
+
+export type Node = Stub | Leaf | Inner;
+
+/**
+ * Reads a stored node and expands it.
+ * @param above the bit that the parent tests; -1 for the root. Bits grow downwards, so a walk ends whatever the disk says
+ */
+export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
+  const ref = refAt(stub.bytes, stub.at);
+  const bytes = readNode(reader, ref);
+  const origin: Origin = { ref, stale: false };
+  if (isLeaf(bytes)) {
+    const { key, value } = decodeLeaf(bytes);
+    return { kind: 'leaf', key, value, hash: ref.hash, origin };
+  }
+  const top = expandInner(bytes, pageSize(bytes), 0, above, origin);
+  top.hash = ref.hash;
+  return top;
+}
+
+function expandInner(bytes: Uint8Array, count: number, index: number, above: number, origin: Origin): Inner {
+  const bit = pageBit(bytes, index);
+  assert(bit > above && bit <= MAX_CRITICAL_BIT, `${describe(origin.ref)}: bits out of order`);
+  const left = expandChild(bytes, count, pageChild(bytes, count, index, 0), bit, origin);
+  const right = expandChild(bytes, count, pageChild(bytes, count, index, 1), bit, origin);
+  return { kind: 'inner', bit, left, right, hash: null, origin, top: index === 0 };
+}
+
+function expandChild(bytes: Uint8Array, count: number, child: number, above: number, origin: Origin): Node {
+  if ((child & OUTER) !== 0) return { kind: 'stub', bytes, at: outerAt(count, child) };
+  return expandInner(bytes, count, child, above, origin);
+}
+
+/** `expand`, and hashes what was read: where the answer goes to someone who must be able to rely on every bit of it. */
+export function expandHashed(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
+  const node = expand(reader, stub, above);
+  const known = node.hash;
+  node.hash = null;
+  const hash = hashOf(node);
+  const { ref } = node.origin as Origin;
+  assert(
+    known !== null && equalBytes(hash, known),
+    `${describe(ref)} is damaged: its hash is not what its parent says`,
+  );
+  return node;
+}
+
+/** Hash of a node, computing what is not known below it, once. Recursion is bounded by the depth of the tree. */
+export function hashOf(node: Node): Uint8Array {
+  if (node.kind === 'stub') return refAt(node.bytes, node.at).hash;
+  if (node.hash !== null) return node.hash;
+  if (node.kind === 'leaf') {
+    node.hash = leafHash(node.key, node.value);
+  } else {
+    const { bit, left, right } = node;
+    const leftHash = left.kind === 'stub' ? left.bytes : hashOf(left);
+    const rightHash = right.kind === 'stub' ? right.bytes : hashOf(right);
+    node.hash = innerHashAt(bit, leftHash, hashStart(left), rightHash, hashStart(right));
+  }
+  return node.hash;
+}
+
+/** Where the hash of a node begins in the array that holds it. */
+function hashStart(node: Node): number {
+  return node.kind === 'stub' ? node.at + REF_HASH_AT : 0;
+}
+
+export function childOf(node: Inner, direction: 0 | 1): Node {
+  return direction === 0 ? node.left : node.right;
+}
+
+export function setChild(node: Inner, direction: 0 | 1, child: Node): void {
+  if (direction === 0) node.left = child;
+  else node.right = child;
+}
+
+type Expand = typeof expand;
+
+/** The child of an inner node, expanded in its place. */
+export function openChild(reader: NodeReader, node: Inner, direction: 0 | 1, how: Expand = expand): Leaf | Inner {
+  const child = childOf(node, direction);
+  if (child.kind !== 'stub') return child;
+  const opened = how(reader, child, node.bit);
+  setChild(node, direction, opened);
+  return opened;
+}
+
+/**
+ * Searches for a key: the inner nodes on the way down, and the leaf where the search ends. If the key is in the tree, it
+ * is that leaf's; if not, that leaf has the longest beginning in common with it that any has.
+ */
+export function search(
+  reader: NodeReader,
+  root: Leaf | Inner,
+  key: Uint8Array,
+  how: Expand = expand,
+): { readonly path: Inner[]; readonly leaf: Leaf } {
+  const path: Inner[] = [];
+  let at = root;
+  while (at.kind === 'inner') {
+    path.push(at);
+    at = openChild(reader, at, keyBit(key, at.bit), how);
+  }
+  return { path, leaf: at };
+}
