@@ -1,0 +1,141 @@
+/**
+ * The custodian's judgement: does a verified state say that this grant is active now? Pure, so that it can be tested
+ * to the last branch; keys and sockets are in the files beside it.
+ */
+import { equalBytes } from '../../common/bytes.ts';
+import { type Codec, decode } from '../../common/codec.ts';
+import type { Sm2Engine } from '../../common/crypto/sm2.ts';
+import { accept, reject, type Verdict } from '../../common/errors.ts';
+import {
+  type TrustedSet,
+  verifyLightProof,
+  verifyStateEntry,
+  type VerifiedHeader,
+} from '../../common/protocol/light.ts';
+import type { OrgId, TimeMs } from '../../common/protocol/primitives.ts';
+import type { ReleaseDemand } from '../../common/protocol/release.ts';
+import {
+  accountEntry,
+  paramsEntry,
+  type RecordVersionEntry,
+  recordVersionEntry,
+  type RequestEntry,
+  requestEntry,
+  STATE_VALUE_MAX_BYTES,
+  stateKey,
+} from '../../common/protocol/state-entries.ts';
+import { decodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol/transaction.ts';
+
+/** The state must be younger than this many heartbeats: while a grant is active, blocks come at least that often. */
+const MAX_AGE_HEARTBEATS = 3;
+
+export interface Judgement {
+  readonly at: VerifiedHeader;
+  readonly request: RequestEntry;
+  readonly record: RecordVersionEntry;
+  /** The wrap that was made to this hospital's custodian. */
+  readonly wrap: Uint8Array;
+}
+
+export interface Circumstances {
+  readonly trusted: TrustedSet;
+  /** Highest height that the custodian has seen proven: state never goes back. */
+  readonly seenHeight: number;
+  readonly orgId: OrgId;
+  readonly nowMs: TimeMs;
+  readonly engine: Sm2Engine;
+}
+
+/** A proven entry, decoded; `missing` is the code when the state has none. */
+function entry<T>(
+  codec: Codec<T>,
+  at: VerifiedHeader,
+  key: Uint8Array,
+  proof: Uint8Array,
+  missing: string,
+): Verdict<T> {
+  const value = verifyStateEntry(at, key, proof);
+  if (!value.ok) return value;
+  if (value.value === null) return reject(missing, 'the proven state has no such entry');
+  return decode(codec, value.value, STATE_VALUE_MAX_BYTES);
+}
+
+/**
+ * @returns what to release, or why not: GRANT_NOT_FOUND, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED,
+ *   ACCOUNT_SUSPENDED, CUSTODIAN_STALE_STATE, CUSTODIAN_ROLLBACK, WRONG_CUSTODIAN, WRAP_MISSING, SIDECAR_MISMATCH,
+ *   or the code of a proof that does not hold
+ */
+export function judgeDemand(demand: ReleaseDemand, about: Circumstances): Verdict<Judgement> {
+  const head = verifyLightProof(about.trusted, demand.head, about.engine);
+  if (!head.ok) return head;
+  const at = head.value;
+  if (at.header.height < about.seenHeight) {
+    return reject(
+      'CUSTODIAN_ROLLBACK',
+      `the state of height ${at.header.height} is older than ${about.seenHeight}, which was proven before`,
+    );
+  }
+  const params = entry(paramsEntry, at, stateKey.params(), demand.params, 'STATE_INCOMPLETE');
+  if (!params.ok) return params;
+  const ageMs = about.nowMs - at.header.timestampMs;
+  if (ageMs > MAX_AGE_HEARTBEATS * params.value.heartbeatMs || -ageMs > params.value.maxClockDriftMs) {
+    return reject(
+      'CUSTODIAN_STALE_STATE',
+      `the last block is ${Math.round(ageMs / 1000)} s old by the custodian's clock; check the clocks and that the chain makes progress`,
+    );
+  }
+  const request = entry(requestEntry, at, stateKey.request(demand.grantId), demand.request, 'GRANT_NOT_FOUND');
+  if (!request.ok) return request;
+  const granted = judgeRequest(demand.grantId, request.value, at, about.nowMs);
+  if (!granted.ok) return granted;
+  const asked = request.value.request;
+  const account = entry(accountEntry, at, stateKey.account(asked.requester), demand.requester, 'ACCOUNT_UNKNOWN');
+  if (!account.ok) return account;
+  if (account.value.status !== 'active') return reject('ACCOUNT_SUSPENDED', "the requester's account is suspended");
+  const record = entry(
+    recordVersionEntry,
+    at,
+    stateKey.recordVersion(asked.recordId, asked.version),
+    demand.recordVersion,
+    'RECORD_UNKNOWN',
+  );
+  if (!record.ok) return record;
+  if (record.value.orgId !== about.orgId) {
+    return reject(
+      'WRONG_CUSTODIAN',
+      `the record was written at ${record.value.orgId}; this custodian is of ${about.orgId}`,
+    );
+  }
+  const wrap = wrapFor(about.orgId, record.value, demand.sidecar);
+  return wrap.ok ? accept({ at, request: request.value, record: record.value, wrap: wrap.value }) : wrap;
+}
+
+function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHeader, nowMs: TimeMs): Verdict {
+  if (!equalBytes(requestHashOf(at.header.chainId, found.request), grantId)) {
+    return reject('GRANT_NOT_FOUND', 'the entry is not the request that its hash names');
+  }
+  if (found.status === 'revoked') return reject('GRANT_REVOKED', 'the grant was revoked');
+  if (found.status === 'ended') return reject('GRANT_EXPIRED', 'the grant has ended');
+  if (found.status !== 'granted') return reject('REQUEST_NOT_GRANTED', `the request is ${found.status}`);
+  if (found.request.notAfterMs <= nowMs || found.request.notAfterMs <= at.header.timestampMs) {
+    return reject('GRANT_EXPIRED', 'the grant has ended');
+  }
+  return accept(undefined);
+}
+
+function wrapFor(orgId: OrgId, record: RecordVersionEntry, bytes: Uint8Array): Verdict<Uint8Array> {
+  if (!equalBytes(sidecarHash(bytes), record.content.sidecarHash)) {
+    return reject('SIDECAR_MISMATCH', "the sidecar is not the record's");
+  }
+  const sidecar = decodeSidecar(bytes);
+  if (!sidecar.ok) return sidecar;
+  const wraps = sidecar.value.kind === 'wraps' ? sidecar.value.wraps : [];
+  const mine = wraps.find((wrap) => wrap.to.kind === 'custodian' && wrap.to.orgId === orgId);
+  if (mine === undefined) {
+    return reject(
+      'WRAP_MISSING',
+      "the record's policy keeps no key with this custodian; the patient's own client can deliver it",
+    );
+  }
+  return accept(mine.ciphertext);
+}
