@@ -13,10 +13,11 @@ import type { Verdict } from '../common/errors.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import type { BlockHeader, Certificate } from '../common/protocol/block.ts';
 import type { Genesis } from '../common/protocol/genesis.ts';
-import type { OrgScope, Purpose, Role } from '../common/protocol/policy.ts';
+import type { Purpose } from '../common/protocol/policy.ts';
 import type { Address, Hash, Height, OrgId, TimeMs, View } from '../common/protocol/primitives.ts';
 import type { Event, Receipt } from '../common/protocol/receipt.ts';
 import type { ValidatorSet } from '../common/protocol/validator-set.ts';
+import type { AccessDecision, RequestExplanation } from '../vm/index.ts';
 
 export interface RpcPorts {
   readonly node: NodePort;
@@ -167,60 +168,16 @@ export interface StatePort {
 
 // -------------------------------------------------------------------------------------------------------- access
 
-/** What the decisions so far have made of one slot of the tree. `by` filled it, or took it out. */
-export interface SlotState {
-  /** Leaves of the rule's tree, counted from 0 in its order. */
-  readonly slot: number;
-  readonly state: 'open' | 'filled' | 'denied';
-  readonly by: Address | null;
-}
-
-/** A node of a policy's approval tree with its state: `ApprovalNode` of common/protocol/policy.ts, explained. */
-export type ExplainedNode =
-  | ({ readonly kind: 'owner' } & SlotState)
-  | ({ readonly kind: 'attending' } & SlotState)
-  | ({
-      readonly kind: 'role';
-      readonly role: Role;
-      readonly scope: OrgScope;
-      readonly department: Uint8Array | null;
-    } & SlotState)
-  | ({ readonly kind: 'person'; readonly account: Address } & SlotState)
-  | {
-      readonly kind: 'threshold';
-      readonly k: number;
-      /** Children that are satisfied. */
-      readonly satisfied: number;
-      readonly of: readonly ExplainedNode[];
-    };
-
-export interface RequestExplanation {
-  readonly satisfied: boolean;
-  /** One person fills one slot: what the best matching of the approvals to the slots gives. */
-  readonly tree: ExplainedNode;
-  /** Approvals that fill no slot now, with the reason (`ROLE_COOLING`, `SAME_PERSON`, `ORG_SPAN`, …). */
-  readonly unused: readonly { readonly account: Address; readonly code: string }[];
-  /** A condition beside the tree that is not met yet, as stable words, such as `TWO_ORGANISATIONS`. */
-  readonly missing: readonly string[];
-}
-
-export interface AccessDecision {
-  readonly allowed: boolean;
-  /** Stable word: `GRANT_ACTIVE`, `OWNER`, `NO_GRANT`, `GRANT_EXPIRED`, `GRANT_REVOKED`, `WRONG_PURPOSE`, … */
-  readonly reason: string;
-  /** The grant that decided, null where none did. */
-  readonly requestHash: Hash | null;
-  /** When the access ends; null when `allowed` is false or nothing ends it. */
-  readonly untilMs: TimeMs | null;
-}
-
-/** Judgements of the vm over the current state, run where the state is. */
+/**
+ * Judgements of the vm over the state after the last durable block, run where the state is. The time asked for is the
+ * later of that block's and this machine's clock, so that an idle chain does not show what has run out as valid.
+ */
 export interface AccessPort {
   /** `explanation` is null when there is no such request. */
   explainRequest(
     requestHash: Hash,
   ): Promise<{ readonly at: ChainPosition; readonly explanation: RequestExplanation | null }>;
-  /** Whether `subject` may read the record for the purpose now. Judged at the head's block time. */
+  /** Whether `subject` may read the record for the purpose now. */
   checkAccess(question: {
     readonly subject: Address;
     readonly recordId: Hash;

@@ -27,11 +27,14 @@ import {
 } from './shapes.ts';
 
 const explanation = s.object({
-  satisfied: s.bool,
+  /** As of now: also where the block that ends a request or a grant has not come by yet. */
+  status: requestStatus,
+  /** The rule's approval tree with who filled, denied or may still fill each slot. */
   tree: explainedNode,
-  /** Approvals that fill no slot, and why. */
-  unused: s.list(s.object({ account: address, code: s.text(64) })),
-  missing: s.list(s.text(64)),
+  /** Who approved and fills no slot: another has it, or a role has lapsed. */
+  idle: s.list(address),
+  /** What a pending request waits for; null where it is decided. */
+  missing: s.nullable(s.object({ code: s.text(64), message: s.text(1024) })),
 });
 
 const organisation = s.object({
@@ -136,11 +139,14 @@ export const aclMethods = {
     access: 'member',
     params: { subject: address, recordId: hash, purpose, height: s.optional(heightOrLatest), prove },
     result: s.object({
-      allowed: s.bool,
+      decision: s.words(['allow', 'deny']),
+      /** Stable word, such as `GRANTED`, `NO_GRANT`, `WRONG_PURPOSE`, `REVOKED`. */
       reason: s.text(64),
+      message: s.text(1024),
+      /** The request that decides: the grant, or the last one that is not. */
       requestHash: s.nullable(hash),
-      untilMs: s.nullable(timeMs),
-      /** Of the grant's entry; null where no grant decided. */
+      notAfterMs: s.nullable(timeMs),
+      /** Of that request's entry; null where there is none. */
       proof: stateProof,
       ...at,
     }),

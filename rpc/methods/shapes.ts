@@ -8,7 +8,7 @@ import type { Event } from '../../common/protocol/receipt.ts';
 import { SECTION_CLASSES } from '../../common/protocol/record.ts';
 import { REQUEST_STATUSES } from '../../common/protocol/state-entries.ts';
 import type { AccessRequest, Call, Proposal } from '../../common/protocol/transaction.ts';
-import type { ExplainedNode } from '../ports.ts';
+import type { ExplainedNode } from '../../vm/index.ts';
 import type { JsonOf } from '../json.ts';
 import * as s from '../schema.ts';
 
