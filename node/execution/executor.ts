@@ -1,0 +1,279 @@
+/**
+ * Owns the state: builds blocks on the committed head, executes those of others, and keeps the results as overlays by
+ * block hash until one of them is committed and the rest are dropped. Its methods are asynchronous, so that it can move
+ * to a thread of its own; today it works on the caller's. No clock and no signatures in here.
+ */
+import { equalBytes } from '../../common/bytes.ts';
+import { accept, assert, EmrError, InvariantError, reject, type Verdict } from '../../common/errors.ts';
+import { type BlockHeader, blockHash, type Certificate, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
+import type { Address, Hash, Height, TimeMs, View } from '../../common/protocol/primitives.ts';
+import { encodeReceipt, type Receipt, receiptsRootOf } from '../../common/protocol/receipt.ts';
+import { stateKey, validatorsEntry } from '../../common/protocol/state-entries.ts';
+import { encodeSidecar } from '../../common/protocol/transaction.ts';
+import { type ValidatorSet, validatorSetHash } from '../../common/protocol/validator-set.ts';
+import { decodeTrusted } from '../../common/codec.ts';
+import { nextLeaderHistory } from '../../consensus/leader-order.ts';
+import type { ProposedBlock } from '../../consensus/messages.ts';
+import { buildBlock, executeBlock, simulate } from '../../vm/index.ts';
+import {
+  type AppliedWrites,
+  applyWrites,
+  decodeRoot,
+  encodeRoot,
+  nodeKey,
+  type NodeReader,
+  stateReader,
+  type TreeRoot,
+} from '../../vm/state-tree/index.ts';
+import type { BlockExecution, CheckedTransaction, SimulationResult, StateReader, StateWrite } from '../../vm/types.ts';
+import { hashKey } from '../verification/hash-key.ts';
+import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
+import { type ExecutionHead, readExecutionHead } from './execution-head.ts';
+import { checkHeader } from './header-checks.ts';
+import { NodeCache, sequenceOf } from './node-cache.ts';
+
+/** Proposals of one height that are kept executed: one for each of the last views, each of some MiB at most. */
+const MAX_OVERLAYS = 8;
+
+/** What executing a block gave; thrown away unless the block is committed. */
+export interface ExecutedBlock {
+  readonly proposal: ProposedBlock;
+  readonly receipts: readonly Receipt[];
+  readonly encodedReceipts: readonly Uint8Array[];
+  readonly txHashes: readonly Hash[];
+  readonly nextValidators: ValidatorSet;
+  readonly applied: AppliedWrites;
+}
+
+export interface BuildRequest {
+  readonly view: View;
+  readonly proposer: Address;
+  readonly timestampMs: TimeMs;
+  /** In the order in which they shall execute. */
+  readonly candidates: readonly CheckedTransaction[];
+}
+
+export interface BuiltProposal {
+  readonly proposal: ProposedBlock;
+  readonly included: number;
+  readonly rejected: readonly { readonly tx: CheckedTransaction; readonly code: string; readonly message: string }[];
+}
+
+/** One committed state, to read and to prove from. */
+export interface StateView {
+  readonly height: Height;
+  readonly hash: Hash;
+  readonly timestampMs: TimeMs;
+  readonly root: TreeRoot;
+  readonly nodes: NodeReader;
+  readonly reader: StateReader;
+}
+
+export class Executor {
+  readonly #chainId: Hash;
+  readonly #nodes: NodeCache;
+  #head: ExecutionHead;
+  #reader: StateReader;
+  readonly #overlays = new Map<string, ExecutedBlock>();
+
+  private constructor(chainId: Hash, nodes: NodeCache, head: ExecutionHead) {
+    this.#chainId = chainId;
+    this.#nodes = nodes;
+    this.#head = head;
+    this.#reader = stateReader(nodes, head.root);
+  }
+
+  /**
+   * Opens the state at the head of the store.
+   * @throws EmrError DATA_CORRUPT when the state is not what the head's header says
+   */
+  static open(store: ChainStore): Executor {
+    const nodes = new NodeCache((name) => store.stateNode(name));
+    const { header, hash } = store.head;
+    try {
+      const stored = store.stateRootAt(header.height);
+      assert(stored !== null, 'the head has no state');
+      const root = decodeRoot(stored);
+      const at = { header, hash, root, leaders: store.leaderHistory() };
+      return new Executor(store.chainId, nodes, readExecutionHead(at, stateReader(nodes, root)));
+    } catch (cause) {
+      if (!(cause instanceof InvariantError)) throw cause;
+      throw new EmrError(
+        'DATA_CORRUPT',
+        `The state of block ${header.height} is damaged: ${cause.message}. Check the disk, move the data directory away, and start again: the node fetches the chain anew from its peers.`,
+        { height: header.height },
+        { cause },
+      );
+    }
+  }
+
+  get head(): ExecutionHead {
+    return this.#head;
+  }
+
+  /** The committed state. Stays readable after later commits, until it is pruned. */
+  get state(): StateView {
+    const { height, hash, header, root } = this.#head;
+    return { height, hash, timestampMs: header.timestampMs, root, nodes: this.#nodes, reader: this.#reader };
+  }
+
+  /** Builds a block on the head and keeps it executed. Candidates that fail are left out, with the reason. */
+  async build(request: BuildRequest): Promise<BuiltProposal> {
+    const head = this.#head;
+    const height = head.height + 1;
+    const { timestampMs, view, proposer } = request;
+    const context = { chainId: this.#chainId, height, timestampMs };
+    const built = buildBlock(this.#reader, context, request.candidates);
+    const txs = built.included.map(({ tx }) => tx.bytes);
+    const sidecars = built.included.map(({ sidecar }) => (sidecar === null ? null : encodeSidecar(sidecar)));
+    const result = this.#apply(built, height);
+    const header: BlockHeader = {
+      chainId: this.#chainId,
+      height,
+      view,
+      parentHash: head.hash,
+      timestampMs,
+      proposer,
+      txRoot: txRootOf(txs),
+      receiptsRoot: receiptsRootOf(result.encodedReceipts),
+      stateRoot: result.applied.rootHash,
+      validatorsHash: head.header.nextValidatorsHash,
+      nextValidatorsHash: validatorSetHash(result.nextValidators),
+    };
+    const headerBytes = encodeHeader(header);
+    const proposal: ProposedBlock = {
+      hash: blockHash(headerBytes),
+      header,
+      block: { header: headerBytes, txs, sidecars },
+    };
+    this.#keep({ ...result, proposal, txHashes: built.included.map(({ tx }) => tx.hash) });
+    return { proposal, included: built.included.length, rejected: built.rejected };
+  }
+
+  /**
+   * Executes a block of somebody else on the head and holds every root against its header.
+   * @param txs the block's transactions, decoded; their obligations discharged, or the block certified
+   * @param how `fresh`: this node's clock, which a new proposal must be near; `certified`: from sync
+   * @returns the code of the first check that fails; WRONG_RECEIPTS, WRONG_STATE, WRONG_NEXT_VALIDATORS after execution
+   */
+  async execute(
+    proposal: ProposedBlock,
+    txs: readonly CheckedTransaction[],
+    how: { readonly nowMs: TimeMs | null; readonly certified: boolean },
+  ): Promise<Verdict<ExecutedBlock>> {
+    const { header, hash } = proposal;
+    const checked = checkHeader(proposal, this.#head, this.#chainId, how.nowMs);
+    if (!checked.ok) return checked;
+    const known = this.#overlays.get(hashKey(hash));
+    // Sidecars are not under the hash: a body that lacks some is executed for itself.
+    if (known !== undefined && sameSidecars(known.proposal, proposal)) return accept(known);
+    const { height, timestampMs } = header;
+    const context = { chainId: this.#chainId, height, timestampMs, certified: how.certified };
+    const execution = executeBlock(this.#reader, context, txs);
+    if (!execution.ok) return execution;
+    const result = this.#apply(execution.value, height);
+    if (!equalBytes(receiptsRootOf(result.encodedReceipts), header.receiptsRoot)) {
+      return reject('WRONG_RECEIPTS', 'the receipts are not those of the header');
+    }
+    if (!equalBytes(result.applied.rootHash, header.stateRoot)) {
+      return reject('WRONG_STATE', 'the state after the block is not that of the header');
+    }
+    if (!equalBytes(validatorSetHash(result.nextValidators), header.nextValidatorsHash)) {
+      return reject('WRONG_NEXT_VALIDATORS', 'the next validator set is not that of the header');
+    }
+    const executed: ExecutedBlock = { ...result, proposal, txHashes: txs.map(({ tx }) => tx.hash) };
+    this.#keep(executed);
+    return accept(executed);
+  }
+
+  /** The kept result for a block on the head. */
+  executed(hash: Hash): ExecutedBlock | undefined {
+    return this.#overlays.get(hashKey(hash));
+  }
+
+  /** What is to be stored for an executed block, before `advance`. */
+  toCommit(executed: ExecutedBlock, certificate: Certificate): CommittedBlock {
+    const { proposal, applied } = executed;
+    return {
+      hash: proposal.hash,
+      header: proposal.header,
+      block: proposal.block,
+      certificate,
+      receipts: executed.encodedReceipts,
+      txHashes: executed.txHashes,
+      nextValidators: executed.nextValidators,
+      leaders: this.#after(executed).leaders,
+      state: {
+        root: encodeRoot(applied.root),
+        newNodes: applied.newNodes,
+        staleNodes: applied.staleNodes.map(nodeKey),
+      },
+    };
+  }
+
+  /** Makes an executed block the head. It must be durable. */
+  advance(executed: ExecutedBlock): ExecutionHead {
+    const { header } = executed.proposal;
+    assert(header.height === this.#head.height + 1, 'the head advances by one block');
+    const next = this.#after(executed);
+    this.#nodes.add(header.height, executed.applied.newNodes);
+    this.#head = next;
+    this.#reader = stateReader(this.#nodes, next.root);
+    this.#overlays.clear();
+    return next;
+  }
+
+  /** One transaction on the head; nothing is kept. */
+  simulate(tx: CheckedTransaction, nowMs: TimeMs): SimulationResult {
+    const { height, header } = this.#head;
+    const timestampMs = Math.max(header.timestampMs + 1, nowMs);
+    return simulate(this.#reader, { chainId: this.#chainId, height: height + 1, timestampMs }, tx);
+  }
+
+  #after(executed: ExecutedBlock): ExecutionHead {
+    const { header, hash } = executed.proposal;
+    const { root, newNodes } = executed.applied;
+    const reader = stateReader(over(this.#nodes, header.height, newNodes), root);
+    const next = readExecutionHead({ header, hash, root, leaders: this.#head.leaders }, reader);
+    const { leaders, validators } = this.#head;
+    return { ...next, leaders: nextLeaderHistory(leaders, header, validators, next.params.leaderDemotionBlocks) };
+  }
+
+  #apply(execution: BlockExecution, height: Height): Omit<ExecutedBlock, 'proposal' | 'txHashes'> {
+    const { receipts, writes } = execution;
+    return {
+      receipts,
+      encodedReceipts: receipts.map(encodeReceipt),
+      nextValidators: validatorsAfter(writes) ?? this.#head.validators,
+      applied: applyWrites(this.#nodes, this.#head.root, writes, height),
+    };
+  }
+
+  #keep(executed: ExecutedBlock): void {
+    this.#overlays.set(hashKey(executed.proposal.hash), executed);
+    if (this.#overlays.size <= MAX_OVERLAYS) return;
+    const oldest = this.#overlays.keys().next();
+    if (!oldest.done) this.#overlays.delete(oldest.value);
+  }
+}
+
+function validatorsAfter(writes: readonly StateWrite[]): ValidatorSet | undefined {
+  const key = stateKey.validators();
+  const write = writes.find((w) => equalBytes(w.key, key));
+  if (write === undefined) return undefined;
+  assert(write.value !== null, 'the validator set was deleted');
+  return decodeTrusted(validatorsEntry, write.value, 'validator set');
+}
+
+function sameSidecars(a: ProposedBlock, b: ProposedBlock): boolean {
+  return a.block.sidecars.every(
+    (sidecar, index) => (sidecar === null) === ((b.block.sidecars[index] ?? null) === null),
+  );
+}
+
+/** The new nodes of one block over the committed ones. */
+function over(nodes: NodeReader, version: Height, added: AppliedWrites['newNodes']): NodeReader {
+  const bySequence = new Map<number, Uint8Array>();
+  for (const { key, bytes } of added) bySequence.set(sequenceOf(key), bytes);
+  return { getNode: (ref) => (ref.version === version ? bySequence.get(ref.sequence) : nodes.getNode(ref)) };
+}

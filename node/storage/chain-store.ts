@@ -1,0 +1,328 @@
+/**
+ * The chain on disk: what a committed block leaves behind, in one atomic synced batch, and the few synced writes that
+ * consensus makes before it votes. Reads of headers and indexes are synchronous (they are small and warm), bodies are
+ * not. Rules of execution and of consensus do not go in here; this file trusts its caller and the disk, and checks at
+ * opening that what the disk has is whole.
+ */
+import { bytesToHex, equalBytes, readU64be, u64be } from '../../common/bytes.ts';
+import { boundedBytes, decodeTrusted, encode, list, struct, uint } from '../../common/codec.ts';
+import { assert, EmrError, InvariantError } from '../../common/errors.ts';
+import {
+  type Block,
+  blockHash,
+  type BlockHeader,
+  blockHeader,
+  type Certificate,
+  certificate as certificateCodec,
+} from '../../common/protocol/block.ts';
+import { type Genesis, genesis as genesisCodec, genesisHash } from '../../common/protocol/genesis.ts';
+import {
+  type Hash,
+  type Height,
+  MAX_BLOCK_TXS,
+  MAX_TX_BYTES,
+  MAX_VALIDATORS,
+} from '../../common/protocol/primitives.ts';
+import { type Receipt, receipt as receiptCodec } from '../../common/protocol/receipt.ts';
+import { type ValidatorSet, validatorSet } from '../../common/protocol/validator-set.ts';
+import type { LeaderHistory } from '../../consensus/types.ts';
+import type { KeyValueStore, Write } from './key-value-store.ts';
+import { DATA_FORMAT, heightOf, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
+
+const body = list(boundedBytes(1, MAX_TX_BYTES), MAX_BLOCK_TXS);
+/** Receipts are stored as they were hashed. One of 1,000 events is the largest: some 200 bytes for each. */
+const encodedReceipts = list(boundedBytes(1, 512 * 1024), MAX_BLOCK_TXS + 1);
+/** Who was passed over as leader lately, as the next height's order of leaders needs it. */
+const leaderHistory = list(struct({ validator: uint(MAX_VALIDATORS - 1), height: uint() }), MAX_VALIDATORS);
+const txLocation = struct({ height: uint(), index: uint(MAX_BLOCK_TXS) });
+/** Names of state nodes, 10 bytes each. */
+const STATE_NODE_NAME_BYTES = 10;
+
+/** A committed block with everything that it leaves behind. */
+export interface CommittedBlock {
+  readonly hash: Hash;
+  readonly header: BlockHeader;
+  readonly block: Block;
+  /** Null for block 0 alone. */
+  readonly certificate: Certificate | null;
+  /** Encoded, in order. */
+  readonly receipts: readonly Uint8Array[];
+  /** In order of execution. */
+  readonly txHashes: readonly Hash[];
+  /** The set that certifies the next height. */
+  readonly nextValidators: ValidatorSet;
+  /** For the next height. It is a function of the headers so far, kept so that a restart need not read them. */
+  readonly leaders: LeaderHistory;
+  readonly state: {
+    /** `encodeRoot` of the tree after the block. */
+    readonly root: Uint8Array;
+    /** Named by their 10-byte keys. */
+    readonly newNodes: readonly { readonly key: Uint8Array; readonly bytes: Uint8Array }[];
+    /** Names of the nodes that the tree before used and this one does not, 10 bytes each. */
+    readonly staleNodes: readonly Uint8Array[];
+  };
+}
+
+export interface HeaderAt {
+  readonly header: BlockHeader;
+  readonly hash: Hash;
+}
+
+export class ChainStore {
+  readonly chainId: Hash;
+  readonly genesis: Genesis;
+  readonly #kv: KeyValueStore;
+  #head: HeaderAt;
+
+  /** Use `openChainStore`. */
+  constructor(kv: KeyValueStore, genesis: Genesis, chainId: Hash, head: HeaderAt) {
+    this.#kv = kv;
+    this.genesis = genesis;
+    this.chainId = chainId;
+    this.#head = head;
+  }
+
+  /** The last durable block. */
+  get head(): HeaderAt {
+    return this.#head;
+  }
+
+  /** Lowest height whose state is kept. */
+  get prunedBelow(): Height {
+    const stored = this.#kv.getSync(storageKey.meta('prunedBelow'));
+    return stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
+  }
+
+  headerAt(height: Height): HeaderAt | null {
+    return readHeader(this.#kv, height);
+  }
+
+  certificateAt(height: Height): Certificate | null {
+    const bytes = this.#kv.getSync(storageKey.certificate(height));
+    return bytes === undefined ? null : decodeTrusted(certificateCodec, bytes, 'certificate');
+  }
+
+  /** Whole block; a sidecar that was erased is null. */
+  async blockAt(height: Height): Promise<Block | null> {
+    const header = this.#kv.getSync(storageKey.header(height));
+    const stored = await this.#kv.get(storageKey.body(height));
+    if (header === undefined || stored === undefined) return null;
+    const txs = decodeTrusted(body, stored, 'block body');
+    const sidecars: (Uint8Array | null)[] = new Array<Uint8Array | null>(txs.length).fill(null);
+    for (const { key, value } of await this.#kv.scan({ ...storageRange.sidecarsOf(height), limit: txs.length })) {
+      sidecars[sidecarIndexOf(key)] = value;
+    }
+    return { header, txs, sidecars };
+  }
+
+  async receiptsAt(height: Height): Promise<readonly Receipt[] | null> {
+    const encoded = await this.encodedReceiptsAt(height);
+    return encoded === null ? null : encoded.map((bytes) => decodeTrusted(receiptCodec, bytes, 'receipt'));
+  }
+
+  /** The bytes whose Merkle root is in the header. */
+  async encodedReceiptsAt(height: Height): Promise<readonly Uint8Array[] | null> {
+    const stored = await this.#kv.get(storageKey.receipts(height));
+    return stored === undefined ? null : decodeTrusted(encodedReceipts, stored, 'receipts');
+  }
+
+  /** The set with this hash, if a block up to the head named it. */
+  validatorSet(setHash: Hash): ValidatorSet | null {
+    const bytes = this.#kv.getSync(storageKey.validatorSet(setHash));
+    return bytes === undefined ? null : decodeTrusted(validatorSet, bytes, 'validator set');
+  }
+
+  /** For the height after the head. */
+  leaderHistory(): LeaderHistory {
+    const bytes = this.#kv.getSync(storageKey.meta('leaders'));
+    assert(bytes !== undefined, 'the database has no leader history');
+    const skipped = decodeTrusted(leaderHistory, bytes, 'leader history');
+    return { skippedAt: new Map(skipped.map(({ validator, height }) => [validator, height])) };
+  }
+
+  heightOf(hash: Hash): Height | null {
+    const stored = this.#kv.getSync(storageKey.heightByHash(hash));
+    return stored === undefined ? null : (readU64be(stored, 0) ?? null);
+  }
+
+  locateTx(txHash: Hash): { readonly height: Height; readonly index: number } | null {
+    const stored = this.#kv.getSync(storageKey.txIndex(txHash));
+    return stored === undefined ? null : decodeTrusted(txLocation, stored, 'transaction index');
+  }
+
+  /** Bytes of a state node by its name, 10 bytes. */
+  stateNode(name: Uint8Array): Uint8Array | undefined {
+    return this.#kv.getSync(storageKey.stateNode(name));
+  }
+
+  /** Encoded root of the state after a block; null where there is none, or it was pruned. */
+  stateRootAt(height: Height): Uint8Array | null {
+    return this.#kv.getSync(storageKey.stateRoot(height)) ?? null;
+  }
+
+  /**
+   * Everything of one block in one synced batch: after a crash all of it is there, or nothing.
+   * @throws EmrError STORAGE_FAILED: then the node must stop
+   */
+  async commitBlock(committed: CommittedBlock): Promise<void> {
+    const { header, hash } = committed;
+    assert(header.height === this.#head.header.height + 1, 'a block is committed on top of the head');
+    assert(equalBytes(header.parentHash, this.#head.hash), 'a block is committed on its parent');
+    assert(committed.certificate !== null, 'a block is committed with its certificate');
+    await this.#kv.write(blockWrites(committed), { sync: true });
+    this.#head = { header, hash };
+  }
+
+  /** Forgets the erasable bytes of one transaction, for good; synced. False where there are none. */
+  async eraseSidecar(height: Height, txIndex: number): Promise<boolean> {
+    const key = storageKey.sidecar(height, txIndex);
+    if (this.#kv.getSync(key) === undefined) return false;
+    await this.#kv.write([{ type: 'del', key }], { sync: true });
+    return true;
+  }
+
+  /**
+   * Deletes the state nodes that no root from `keepFrom` on uses. At most `limitBlocks` heights at a time, so that the
+   * database stays responsive; call again until it answers false.
+   */
+  async pruneState(keepFrom: Height, limitBlocks: number): Promise<boolean> {
+    const target = Math.min(keepFrom, this.#head.header.height);
+    const from = this.prunedBelow;
+    if (from >= target) return false;
+    const until = Math.min(target, from + limitBlocks);
+    const writes: Write[] = [{ type: 'put', key: storageKey.meta('prunedBelow'), value: u64be(until) }];
+    // What the block at height h left unused is needed by roots below h only.
+    const stale = await this.#kv.scan({ ...storageRange.staleFrom(from), limit: limitBlocks + 1 });
+    for (const { key, value } of stale) {
+      if (heightOf(key) > until) break;
+      for (let at = 0; at < value.length; at += STATE_NODE_NAME_BYTES) {
+        writes.push({ type: 'del', key: storageKey.stateNode(value.subarray(at, at + STATE_NODE_NAME_BYTES)) });
+      }
+      writes.push({ type: 'del', key });
+    }
+    for (let height = from; height < until; height += 1)
+      writes.push({ type: 'del', key: storageKey.stateRoot(height) });
+    await this.#kv.write(writes, { sync: false });
+    return until < target;
+  }
+}
+
+function readHeader(kv: KeyValueStore, height: Height): HeaderAt | null {
+  const bytes = kv.getSync(storageKey.header(height));
+  if (bytes === undefined) return null;
+  return { header: decodeTrusted(blockHeader, bytes, 'block header'), hash: blockHash(bytes) };
+}
+
+function blockWrites(committed: CommittedBlock): Write[] {
+  const { header, hash, block, certificate, state } = committed;
+  const { height } = header;
+  const writes: Write[] = [];
+  const put = (key: Uint8Array, value: Uint8Array): number => writes.push({ type: 'put', key, value });
+  put(storageKey.header(height), block.header);
+  put(storageKey.body(height), encode(body, block.txs));
+  block.sidecars.forEach((sidecar, index) => {
+    if (sidecar !== null) put(storageKey.sidecar(height, index), sidecar);
+  });
+  if (certificate !== null) put(storageKey.certificate(height), encode(certificateCodec, certificate));
+  put(storageKey.receipts(height), encode(encodedReceipts, committed.receipts));
+  put(storageKey.heightByHash(hash), u64be(height));
+  committed.txHashes.forEach((txHash, index) => put(storageKey.txIndex(txHash), encode(txLocation, { height, index })));
+  for (const node of state.newNodes) put(storageKey.stateNode(node.key), node.bytes);
+  put(storageKey.stateRoot(height), state.root);
+  if (state.staleNodes.length > 0) put(storageKey.stateStale(height), joined(state.staleNodes));
+  const isNewSet = height === 0 || !equalBytes(header.validatorsHash, header.nextValidatorsHash);
+  if (isNewSet) put(storageKey.validatorSet(header.nextValidatorsHash), encode(validatorSet, committed.nextValidators));
+  const skipped = [...committed.leaders.skippedAt].map(([validator, at]) => ({ validator, height: at }));
+  put(storageKey.meta('leaders'), encode(leaderHistory, skipped));
+  put(storageKey.meta('head'), u64be(height));
+  return writes;
+}
+
+function joined(names: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(names.length * STATE_NODE_NAME_BYTES);
+  names.forEach((name, index) => {
+    assert(name.length === STATE_NODE_NAME_BYTES, 'a state node has a name of 10 bytes');
+    bytes.set(name, index * STATE_NODE_NAME_BYTES);
+  });
+  return bytes;
+}
+
+/** Headers below the head that opening reads, to see that they chain: more than a log tail that a bad disk loses. */
+const CHECKED_HEADERS = 64;
+
+/**
+ * Opens the chain in a database, or begins it there.
+ * @param makeGenesis makes block 0 with its state; called only when the database is empty
+ * @throws EmrError DATA_WRONG_CHAIN, DATA_NEWER_FORMAT, DATA_CORRUPT, STORAGE_FAILED
+ */
+export async function openChainStore(
+  kv: KeyValueStore,
+  genesis: Genesis,
+  makeGenesis: () => CommittedBlock,
+): Promise<ChainStore> {
+  const chainId = genesisHash(genesis);
+  const format = kv.getSync(storageKey.meta('format'));
+  if (format === undefined)
+    return new ChainStore(kv, genesis, chainId, await begin(kv, genesis, chainId, makeGenesis()));
+  const version = readU64be(format, 0);
+  if (version !== DATA_FORMAT) {
+    throw new EmrError(
+      'DATA_NEWER_FORMAT',
+      `The data directory has format ${version}; this node reads format ${DATA_FORMAT}. Start the newer version that wrote it, or give this one an empty directory.`,
+      { found: version ?? null, supported: DATA_FORMAT },
+    );
+  }
+  const stored = kv.getSync(storageKey.meta('chainId'));
+  if (stored === undefined || !equalBytes(stored, chainId)) {
+    throw new EmrError(
+      'DATA_WRONG_CHAIN',
+      `The data directory belongs to chain ${stored === undefined ? 'unknown' : bytesToHex(stored)}, and the genesis file is that of ${bytesToHex(chainId)}. Use the right genesis file, or an empty data directory.`,
+      { found: stored === undefined ? null : bytesToHex(stored), expected: bytesToHex(chainId) },
+    );
+  }
+  return new ChainStore(kv, genesis, chainId, wholeHead(kv));
+}
+
+async function begin(kv: KeyValueStore, genesis: Genesis, chainId: Hash, first: CommittedBlock): Promise<HeaderAt> {
+  assert(first.header.height === 0 && equalBytes(first.header.chainId, chainId), 'a chain begins with its own block 0');
+  const writes: Write[] = [
+    ...blockWrites(first),
+    { type: 'put', key: storageKey.meta('genesis'), value: encode(genesisCodec, genesis) },
+    { type: 'put', key: storageKey.meta('chainId'), value: chainId },
+    { type: 'put', key: storageKey.meta('format'), value: u64be(DATA_FORMAT) },
+  ];
+  await kv.write(writes, { sync: true });
+  return { header: first.header, hash: first.hash };
+}
+
+/** A damaged log can lose whole batches from the middle: the head's ancestors must be there and chain. */
+function wholeHead(kv: KeyValueStore): HeaderAt {
+  try {
+    const pointer = kv.getSync(storageKey.meta('head'));
+    const height = pointer === undefined ? undefined : readU64be(pointer, 0);
+    assert(height !== undefined, 'the database has no head');
+    const head = readHeader(kv, height);
+    assert(head !== null && head.header.height === height, `block ${height}, the head, is missing`);
+    let child = head;
+    for (let at = height - 1; at >= Math.max(0, height - CHECKED_HEADERS); at -= 1) {
+      const parent = readHeader(kv, at);
+      assert(parent !== null, `block ${at} is missing`);
+      assert(equalBytes(parent.hash, child.header.parentHash), `block ${at} is not the parent of the next`);
+      child = parent;
+    }
+    assert(
+      height === 0 || kv.getSync(storageKey.certificate(height)) !== undefined,
+      `block ${height} has no certificate`,
+    );
+    assert(kv.getSync(storageKey.stateRoot(height)) !== undefined, `block ${height} has no state`);
+    return head;
+  } catch (cause) {
+    if (!(cause instanceof InvariantError)) throw cause;
+    throw new EmrError(
+      'DATA_CORRUPT',
+      `The data directory is damaged: ${cause.message}. Check the disk, move the directory away, and start again: the node fetches the chain anew from its peers.`,
+      {},
+      { cause },
+    );
+  }
+}

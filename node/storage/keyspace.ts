@@ -1,0 +1,108 @@
+/**
+ * Every key of the node's one database, in one place: a namespace byte, then fixed-width parts, integers big-endian so
+ * that a range is in order of height. Whoever adds a kind of entry adds it here, and raises `DATA_FORMAT` when an older
+ * node could not live with it.
+ */
+import { compareBytes, concatBytes, readU32be, readU64be, u32be, u64be, utf8 } from '../../common/bytes.ts';
+import { assert } from '../../common/errors.ts';
+import type { Hash, Height } from '../../common/protocol/primitives.ts';
+
+/** Version of this layout. A database of a newer one is refused; older ones are migrated or refused by `ChainStore`. */
+export const DATA_FORMAT = 1;
+
+/** Namespace bytes. Never reuse one that was released. */
+const META = 0x01;
+const HEADER = 0x10;
+const BODY = 0x11;
+const SIDECAR = 0x12;
+const CERTIFICATE = 0x13;
+const RECEIPTS = 0x14;
+const HEIGHT_BY_HASH = 0x15;
+const TX_INDEX = 0x16;
+const VALIDATOR_SET = 0x17;
+const STATE_NODE = 0x20;
+const STATE_ROOT = 0x21;
+const STATE_STALE = 0x22;
+const SAFETY = 0x30;
+const VOTED_BLOCK = 0x31;
+const BLOB_INDEX = 0x40;
+
+const key = (namespace: number, ...parts: readonly Uint8Array[]): Uint8Array =>
+  concatBytes(Uint8Array.of(namespace), ...parts);
+
+export type MetaName = 'format' | 'chainId' | 'genesis' | 'head' | 'leaders' | 'prunedBelow';
+
+export const storageKey = {
+  meta: (name: MetaName): Uint8Array => key(META, utf8(name)),
+  header: (height: Height): Uint8Array => key(HEADER, u64be(height)),
+  /** The block's signed transactions. */
+  body: (height: Height): Uint8Array => key(BODY, u64be(height)),
+  /** Alone, so that one can be erased while its block stays whole. */
+  sidecar: (height: Height, txIndex: number): Uint8Array => key(SIDECAR, u64be(height), u32be(txIndex)),
+  certificate: (height: Height): Uint8Array => key(CERTIFICATE, u64be(height)),
+  receipts: (height: Height): Uint8Array => key(RECEIPTS, u64be(height)),
+  heightByHash: (blockHash: Hash): Uint8Array => key(HEIGHT_BY_HASH, blockHash),
+  txIndex: (txHash: Hash): Uint8Array => key(TX_INDEX, txHash),
+  /** A validator set by its hash, which headers carry. */
+  validatorSet: (setHash: Hash): Uint8Array => key(VALIDATOR_SET, setHash),
+  /** `nodeKey` is the state tree's own name of a node, 10 bytes. */
+  stateNode: (nodeKey: Uint8Array): Uint8Array => {
+    // The hottest key of all: built by hand.
+    const built = new Uint8Array(1 + nodeKey.length);
+    built[0] = STATE_NODE;
+    built.set(nodeKey, 1);
+    return built;
+  },
+  stateRoot: (height: Height): Uint8Array => key(STATE_ROOT, u64be(height)),
+  /** Names of the nodes that the block at this height made unreachable. */
+  stateStale: (height: Height): Uint8Array => key(STATE_STALE, u64be(height)),
+  /** What the consensus core promised last: one record, replaced before every vote. */
+  safetyRecord: (): Uint8Array => key(SAFETY),
+  /** Body of a block that this node voted for and that is not committed yet. */
+  votedBlock: (blockHash: Hash): Uint8Array => key(VOTED_BLOCK, blockHash),
+  blobIndex: (name: string): Uint8Array => key(BLOB_INDEX, utf8(name)),
+} as const;
+
+/** All keys that begin with `prefix`, which is not all 0xff. */
+function prefixed(prefix: Uint8Array): { readonly gte: Uint8Array; readonly lt: Uint8Array } {
+  const lt = prefix.slice();
+  for (let at = lt.length - 1; ; at -= 1) {
+    const byte = lt[at] as number;
+    if (byte !== 0xff) {
+      lt[at] = byte + 1;
+      return { gte: prefix, lt: lt.subarray(0, at + 1) };
+    }
+  }
+}
+
+export const storageRange = {
+  sidecarsOf: (height: Height) => prefixed(key(SIDECAR, u64be(height))),
+  votedBlocks: () => prefixed(key(VOTED_BLOCK)),
+  staleFrom: (height: Height) => ({ gte: key(STATE_STALE, u64be(height)), lt: key(STATE_STALE + 1) }),
+  blobIndex: (prefix: string, after?: string) => {
+    const range = prefixed(key(BLOB_INDEX, utf8(prefix)));
+    if (after === undefined) return range;
+    // The least key that sorts after `after`.
+    const next = concatBytes(key(BLOB_INDEX, utf8(after)), Uint8Array.of(0));
+    return { gte: compareBytes(next, range.gte) > 0 ? next : range.gte, lt: range.lt };
+  },
+} as const;
+
+/** Index of the transaction in the key of a sidecar. */
+export function sidecarIndexOf(storedKey: Uint8Array): number {
+  const index = readU32be(storedKey, storedKey.length - 4);
+  assert(index !== undefined, 'stored sidecar: key too short');
+  return index;
+}
+
+/** The height that ends the key of a header, a root, a stale list. */
+export function heightOf(storedKey: Uint8Array): Height {
+  const height = readU64be(storedKey, storedKey.length - 8);
+  assert(height !== undefined, 'stored key: no height in it');
+  return height;
+}
+
+/** The name in a key of the blob index. */
+export function blobNameOf(storedKey: Uint8Array): string {
+  return String.fromCharCode(...storedKey.subarray(1));
+}

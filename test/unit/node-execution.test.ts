@@ -1,0 +1,186 @@
+import t from 'tap';
+import { flipBit, mustFail } from '../integration/node-expect.ts';
+import { encode } from '../../common/codec.ts';
+import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { type BlockHeader, blockHash, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
+import { signedTransaction } from '../../common/protocol/transaction.ts';
+import type { ProposedBlock } from '../../consensus/messages.ts';
+import { Executor } from '../../node/execution/executor.ts';
+import { genesisBlock } from '../../node/execution/genesis-block.ts';
+import { type ChainStore, openChainStore } from '../../node/storage/chain-store.ts';
+import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
+import { Verifier } from '../../node/verification/verifier.ts';
+import { SimulatedDisk } from '../crash/simulated-disk.ts';
+import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
+import { consortium, enrolPatient, type Hospital, signCall } from '../integration/node-consortium.ts';
+
+const net = consortium();
+const { timeMs } = net.genesis;
+
+async function open(): Promise<{ store: ChainStore; executor: Executor }> {
+  const store = await openChainStore(new SimulatedDisk().open(), net.genesis, () => genesisBlock(net.genesis));
+  return { store, executor: Executor.open(store) };
+}
+
+/** The same block under a header that a Byzantine leader changed. */
+function withHeader(block: ProposedBlock, change: Partial<BlockHeader>): ProposedBlock {
+  const header = { ...block.header, ...change };
+  const bytes = encodeHeader(header);
+  return { hash: blockHash(bytes), header, block: { ...block.block, header: bytes } };
+}
+
+const how = { nowMs: null, certified: false } as const;
+
+t.test('two executors agree on a chain of blocks', async (t) => {
+  const [leader, follower] = [await open(), await open()];
+  for (let height = 1; height <= 4; height += 1) {
+    const txs = [enrolPatient(net, height % 4), enrolPatient(net, (height + 1) % 4)];
+    const committed = await commitOne(net, leader.store, leader.executor, txs);
+    const proposal = { hash: committed.hash, header: committed.header, block: committed.block };
+    const executed = await follower.executor.execute(proposal, await checkedOf(net, txs), how);
+    if (!executed.ok) throw new Error(executed.message);
+    await follower.store.commitBlock({
+      ...committed,
+      ...follower.executor.toCommit(executed.value, committed.certificate as never),
+    });
+    follower.executor.advance(executed.value);
+  }
+  t.same(follower.executor.head, leader.executor.head);
+  t.equal(follower.executor.head.height, 4);
+});
+
+t.test('every field of a header that a leader could falsify is refused before a vote', async (t) => {
+  const { executor } = await open();
+  const other = await open();
+  const tx = enrolPatient(net);
+  const txs = await checkedOf(net, [tx]);
+  const block = await buildNext(net, other.executor, [tx], timeMs + 5);
+  const digest = new Uint8Array(32).fill(7);
+  const forged: [string, Partial<BlockHeader>, string][] = [
+    ['chainId', { chainId: digest }, 'WRONG_CHAIN'],
+    ['height', { height: 2 }, 'WRONG_HEIGHT'],
+    ['parentHash', { parentHash: digest }, 'WRONG_PARENT'],
+    ['validatorsHash', { validatorsHash: digest }, 'WRONG_VALIDATOR_SET'],
+    ['timestampMs', { timestampMs: timeMs }, 'WRONG_TIME'],
+    ['view', { view: 1 }, 'WRONG_PROPOSER'],
+    ['proposer', { proposer: (net.genesis.validators[3] as { address: Uint8Array }).address }, 'WRONG_PROPOSER'],
+    ['txRoot', { txRoot: digest }, 'WRONG_BODY'],
+    ['receiptsRoot', { receiptsRoot: digest }, 'WRONG_RECEIPTS'],
+    ['stateRoot', { stateRoot: flipBit(block.header.stateRoot, 255) }, 'WRONG_STATE'],
+    ['nextValidatorsHash', { nextValidatorsHash: digest }, 'WRONG_NEXT_VALIDATORS'],
+  ];
+  for (const [field, change, code] of forged) {
+    t.equal(mustFail(await executor.execute(withHeader(block, change), txs, how)), code, field);
+  }
+  t.equal(executor.head.height, 0);
+  t.ok((await executor.execute(block, txs, how)).ok, 'the true one is accepted afterwards');
+});
+
+t.test('the clock binds fresh proposals only', async (t) => {
+  const { executor } = await open();
+  const tx = enrolPatient(net);
+  const block = await buildNext(net, (await open()).executor, [tx], timeMs + 5);
+  const txs = await checkedOf(net, [tx]);
+  const drift = net.genesis.params.maxClockDriftMs;
+  const at = async (nowMs: number | null) => executor.execute(block, txs, { nowMs, certified: false });
+  t.equal(mustFail(await at(timeMs + 5 + drift + 1)), 'CLOCK_DRIFT');
+  t.equal(mustFail(await at(timeMs + 5 - drift - 1)), 'CLOCK_DRIFT');
+  t.ok((await at(timeMs + 5 + drift)).ok);
+  t.ok((await at(null)).ok);
+});
+
+t.test('a block with one transaction that fails is refused whole', async (t) => {
+  const { executor } = await open();
+  const [good, stranger] = [enrolPatient(net), enrolPatient(net, 1, { validUntilMs: timeMs - 1 })];
+  const block = await buildNext(net, (await open()).executor, [good], timeMs + 5);
+  const txs = [good.bytes, stranger.bytes];
+  const forged = withHeader(
+    { ...block, block: { ...block.block, txs, sidecars: [null, null] } },
+    { txRoot: txRootOf(txs) },
+  );
+  t.equal(mustFail(await executor.execute(forged, await checkedOf(net, [good, stranger]), how)), 'TX_EXPIRED');
+});
+
+t.test('building leaves out what fails and says why', async (t) => {
+  const { executor } = await open();
+  const good = enrolPatient(net);
+  const candidates = await checkedOf(net, [good, enrolPatient(net, 0, { validUntilMs: timeMs - 1 }), good]);
+  const proposer = (net.genesis.validators[1] as { address: Uint8Array }).address;
+  const built = await executor.build({ view: 0, proposer, timestampMs: timeMs + 1, candidates });
+  t.equal(built.included, 1);
+  t.same(
+    built.rejected.map((r) => r.code),
+    ['TX_EXPIRED', 'TX_REPLAYED'],
+  );
+});
+
+t.test('results are kept for a few proposals only', async (t) => {
+  const { executor } = await open();
+  const hashes: Uint8Array[] = [];
+  for (let n = 1; n <= 10; n += 1) hashes.push((await buildNext(net, executor, [], timeMs + n)).hash);
+  t.same(
+    hashes.map((hash) => executor.executed(hash) !== undefined),
+    [false, false, ...Array.from({ length: 8 }, () => true)],
+  );
+});
+
+t.test('transactions are verified once', async (t) => {
+  const verifier = new Verifier(createOpensslEngine());
+  const checker = new TransactionChecker(net.chainId, verifier);
+  const txs = [enrolPatient(net), enrolPatient(net), enrolPatient(net)].map(({ bytes }) => ({ bytes, sidecar: null }));
+  const block = { header: new Uint8Array(1), txs: txs.map((tx) => tx.bytes), sidecars: [null, null, null] };
+  const pool = checker.checkMany(txs, 'pool');
+  const proposed = checker.checkProposed(block);
+  t.ok((await proposed).ok);
+  t.ok((await pool).every((verdict) => verdict.ok));
+  t.equal(verifier.counts().verified, 6, 'a signature and a possession for each, though two asked at once');
+  t.ok((await checker.checkProposed(block)).ok);
+  t.equal(verifier.counts().verified, 6);
+});
+
+t.test('untrusted transactions are refused with a code', async (t) => {
+  const checker = new TransactionChecker(net.chainId, new Verifier(createOpensslEngine()));
+  const good = enrolPatient(net);
+  const code = async (bytes: Uint8Array, sidecar: Uint8Array | null = null) =>
+    mustFail(await checker.check({ bytes, sidecar }, 'pool'));
+  t.equal(await code(new Uint8Array(20_000)), 'TOO_LARGE');
+  t.equal(await code(Uint8Array.of(1, 2, 3)), 'MALFORMED');
+  t.equal(await code(flipBit(good.bytes, good.bytes.length * 8 - 1)), 'BAD_SIGNATURE');
+  t.equal(await code(good.bytes, Uint8Array.of(1)), 'SIDECAR_UNEXPECTED');
+  const { admin } = net.hospitals[0] as Hospital;
+  const stolen = encode(signedTransaction, {
+    body: new Uint8Array(4),
+    publicKey: admin.publicKey,
+    signature: new Uint8Array(64),
+  });
+  t.equal(await code(stolen), 'MALFORMED');
+  const deliver = signCall(net.chainId, admin, {
+    kind: 'access.deliver',
+    requestHash: new Uint8Array(32),
+    sidecarHash: new Uint8Array(32),
+  });
+  t.equal(await code(deliver.bytes), 'SIDECAR_MISSING');
+  t.equal(await code(deliver.bytes, Uint8Array.of(1)), 'SIDECAR_MISMATCH');
+  const certified = { header: new Uint8Array(1), txs: [deliver.bytes], sidecars: [null] };
+  t.ok(checker.decodeCertified(certified).ok, 'in a certified block the sidecar may have been erased');
+});
+
+t.test('urgent signatures overtake', async (t) => {
+  const verifier = new Verifier(createOpensslEngine());
+  const key = (net.hospitals[0] as Hospital).admin.publicKey;
+  const item = { publicKey: key, message: new Uint8Array(1), signature: new Uint8Array(64).fill(1) };
+  const order: string[] = [];
+  const pool = verifier.verify(
+    Array.from({ length: 200 }, () => item),
+    'pool',
+  );
+  const block = verifier.verify([item], 'block');
+  const vote = verifier.verify([item], 'consensus');
+  await Promise.all([
+    pool.results.then(() => order.push('pool')),
+    block.results.then(() => order.push('block')),
+    vote.results.then(() => order.push('consensus')),
+  ]);
+  t.same(order, ['consensus', 'block', 'pool']);
+  t.equal(verifier.counts().waiting, 0);
+});
