@@ -32,6 +32,9 @@ export interface NodeConfig {
   readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' };
 }
 
+/** `sun_path` holds 108 bytes on Linux and 104 elsewhere, with a final zero. */
+const MAX_SOCKET_PATH = 103;
+
 const MULTIADDR = '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}(/p2p/[1-9A-HJ-NP-Za-km-z]+)?$';
 
 const section = (description: string, properties: Schema, extra: Schema = {}): Schema => ({
@@ -229,6 +232,11 @@ export function parseNodeConfig(file: string, source: string, dir: string): Node
     ]);
   }
   const resolve = (path: string): string => (isAbsolute(path) ? path : join(dir, path));
+  if (value.custodian !== null && resolve(value.custodian.socket).length > MAX_SOCKET_PATH) {
+    throw new ConfigError([
+      checked.problem(['custodian', 'socket'], `the path is longer than ${MAX_SOCKET_PATH} characters, which sockets cannot have; write a shorter absolute path`),
+    ]);
+  }
   return {
     ...value,
     rpc: {

@@ -1,0 +1,103 @@
+/**
+ * Child processes of a development network: started with their output in a log file, waited for, ended by their own id.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { openSync, closeSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { EmrError } from '../../common/errors.ts';
+
+/** How long a process gets to end by itself before it is killed. */
+const STOP_MS = 5_000;
+/** Lines of a log that are shown when a process ended unasked. */
+const LAST_LINES = 8;
+
+export interface Service {
+  readonly name: string;
+  readonly logFile: string;
+  readonly pid: number;
+  /** Null while it runs. */
+  exitCode(): number | null;
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+}
+
+/** Starts a script of this repository with the Node that runs this one. */
+export function startService(name: string, script: string, args: readonly string[], logFile: string, env: NodeJS.ProcessEnv): Service {
+  const log = openSync(logFile, 'a', 0o600);
+  let child: ChildProcess;
+  try {
+    child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', log, log], env });
+  } finally {
+    closeSync(log);
+  }
+  const ended = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', () => resolve());
+  });
+  return {
+    name,
+    logFile,
+    pid: child.pid ?? -1,
+    exitCode: () => (child.exitCode === null && child.signalCode === null ? null : (child.exitCode ?? 128)),
+    kill: (signal) => void child.kill(signal),
+    ended,
+  };
+}
+
+/** Asks to end, waits, and kills what does not. */
+export async function stopService(service: Service): Promise<void> {
+  if (service.exitCode() !== null) return;
+  service.kill('SIGTERM');
+  const timer = setTimeout(() => service.kill('SIGKILL'), STOP_MS);
+  await service.ended;
+  clearTimeout(timer);
+}
+
+/** Waits until `ready` says so. @throws EmrError DEVNET_NOT_READY when a service ends or time is over */
+export async function waitFor(what: string, services: readonly Service[], ready: () => Promise<boolean>, deadlineMs: number): Promise<void> {
+  const end = performance.now() + deadlineMs;
+  while (!(await ready())) {
+    const dead = services.find((s) => s.exitCode() !== null);
+    if (dead !== undefined) {
+      throw new EmrError('DEVNET_NOT_READY', `${dead.name} ended with code ${dead.exitCode()}:\n${lastLines(dead.logFile)}`);
+    }
+    if (performance.now() > end) {
+      const logs = services.map((s) => s.logFile).join(', ');
+      throw new EmrError('DEVNET_NOT_READY', `${what}: not within ${deadlineMs / 1000} s; the logs may say why: ${logs}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export function lastLines(logFile: string): string {
+  const lines = readFileSync(logFile, 'utf8').trimEnd().split('\n');
+  return lines.slice(-LAST_LINES).join('\n');
+}
+
+/** Ports of 127.0.0.1 that are free now. All are held until all are known, so that they differ. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, () => {
+      const server = createServer();
+      return new Promise<typeof server>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(0, '127.0.0.1', () => resolve(server));
+      });
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** @throws EmrError PORT_IN_USE */
+export async function requireFreePort(port: number): Promise<void> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new EmrError('PORT_IN_USE', `port ${port} of 127.0.0.1 is taken; stop what uses it, or choose --rpc-port`, { port }, { cause })),
+    );
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve()));
+  });
+}
