@@ -26,9 +26,18 @@ export const memberCardSchema: Schema = {
   additionalProperties: false,
   required: ['orgId', 'name', 'address', 'validator', 'admin'],
   properties: {
-    orgId: { type: 'string', pattern: '^[a-z0-9]([a-z0-9-]*[a-z0-9])?$', maxLength: 32, remedy: 'write a short lower-case name such as hospital-a' },
+    orgId: {
+      type: 'string',
+      pattern: '^[a-z0-9]([a-z0-9-]*[a-z0-9])?$',
+      maxLength: 32,
+      remedy: 'write a short lower-case name such as hospital-a',
+    },
     name: { type: 'string', minLength: 1, maxLength: 100 },
-    address: { type: 'string', pattern: '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}/p2p/[1-9A-HJ-NP-Za-km-z]+$', remedy: 'write e.g. /dns4/hospital-a.example/tcp/7600/p2p/12D3KooW…' },
+    address: {
+      type: 'string',
+      pattern: '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}/p2p/[1-9A-HJ-NP-Za-km-z]+$',
+      remedy: 'write e.g. /dns4/hospital-a.example/tcp/7600/p2p/12D3KooW…',
+    },
     validator: {
       type: 'object',
       additionalProperties: false,

@@ -234,7 +234,10 @@ export function parseNodeConfig(file: string, source: string, dir: string): Node
   const resolve = (path: string): string => (isAbsolute(path) ? path : join(dir, path));
   if (value.custodian !== null && resolve(value.custodian.socket).length > MAX_SOCKET_PATH) {
     throw new ConfigError([
-      checked.problem(['custodian', 'socket'], `the path is longer than ${MAX_SOCKET_PATH} characters, which sockets cannot have; write a shorter absolute path`),
+      checked.problem(
+        ['custodian', 'socket'],
+        `the path is longer than ${MAX_SOCKET_PATH} characters, which sockets cannot have; write a shorter absolute path`,
+      ),
     ]);
   }
   return {

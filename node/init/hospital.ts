@@ -48,10 +48,25 @@ export async function initHospital(options: HospitalOptions): Promise<MemberCard
   const validator = newSm2Key();
   const peer = await generatePeerKey();
   const custodian = options.custodian ? newSm2Key() : null;
-  await writeKeystore(join(dir, 'keys', 'validator.json'), { kind: SM2_KEY_KIND, ...validator.identity }, validator.secret, passphrase);
-  await writeKeystore(join(dir, 'keys', 'peer.json'), { kind: PEER_KEY_KIND, ...validator.identity }, peer.secret, passphrase);
+  await writeKeystore(
+    join(dir, 'keys', 'validator.json'),
+    { kind: SM2_KEY_KIND, ...validator.identity },
+    validator.secret,
+    passphrase,
+  );
+  await writeKeystore(
+    join(dir, 'keys', 'peer.json'),
+    { kind: PEER_KEY_KIND, ...validator.identity },
+    peer.secret,
+    passphrase,
+  );
   if (custodian !== null) {
-    await writeKeystore(join(dir, 'keys', 'custodian.json'), { kind: SM2_KEY_KIND, ...custodian.identity }, custodian.secret, passphrase);
+    await writeKeystore(
+      join(dir, 'keys', 'custodian.json'),
+      { kind: SM2_KEY_KIND, ...custodian.identity },
+      custodian.secret,
+      passphrase,
+    );
   }
   const card: MemberCard = {
     orgId: options.orgId,
@@ -78,6 +93,11 @@ async function writeNew(path: string, text: string): Promise<void> {
   try {
     await writeFile(path, text, { flag: 'wx', mode: 0o600 });
   } catch (cause) {
-    throw new EmrError('INIT_EXISTS', `${path} cannot be written: ${(cause as Error).message}; choose an empty folder`, {}, { cause });
+    throw new EmrError(
+      'INIT_EXISTS',
+      `${path} cannot be written: ${(cause as Error).message}; choose an empty folder`,
+      {},
+      { cause },
+    );
   }
 }

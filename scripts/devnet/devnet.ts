@@ -101,12 +101,20 @@ export class Devnet {
       cards.push(await initOne(dir, hospital, admins[i] as AdminKey, ports[i] as number, passphrase));
     }
     const genesis = formatGenesisFile(
-      genesisFromCards(cards, { name: 'emrchain-devnet', timeMs: Date.now(), params: DEVNET_PARAMS, salt: new Uint8Array(randomBytes(16)) }),
+      genesisFromCards(cards, {
+        name: 'emrchain-devnet',
+        timeMs: Date.now(),
+        params: DEVNET_PARAMS,
+        salt: new Uint8Array(randomBytes(16)),
+      }),
     );
     parseGenesisFile(GENESIS_FILE, genesis);
     for (const { orgId } of plan.hospitals) {
       await writeFile(join(dir, orgId, GENESIS_FILE), genesis, { mode: 0o600 });
-      await addPeers(join(dir, orgId, 'config.yaml'), cards.filter((c) => c.orgId !== orgId));
+      await addPeers(
+        join(dir, orgId, 'config.yaml'),
+        cards.filter((c) => c.orgId !== orgId),
+      );
     }
     await writeFile(join(dir, PLAN_FILE), `${JSON.stringify(plan, null, 2)}\n`, { mode: 0o600 });
     return new Devnet(dir, plan);
@@ -124,11 +132,17 @@ export class Devnet {
 
   startNode(orgId: string): void {
     const hospital = this.hospital(orgId);
-    this.#nodes.set(orgId, startService(`node ${orgId}`, NODE_MAIN, ['--dir', hospital.dir], join(hospital.dir, 'node.log'), this.#env));
+    this.#nodes.set(
+      orgId,
+      startService(`node ${orgId}`, NODE_MAIN, ['--dir', hospital.dir], join(hospital.dir, 'node.log'), this.#env),
+    );
   }
 
   #startCustodian({ orgId, dir }: Hospital): void {
-    this.#custodians.set(orgId, startService(`custodian ${orgId}`, CUSTODIAN_MAIN, ['--dir', dir], join(dir, 'custodian.log'), this.#env));
+    this.#custodians.set(
+      orgId,
+      startService(`custodian ${orgId}`, CUSTODIAN_MAIN, ['--dir', dir], join(dir, 'custodian.log'), this.#env),
+    );
   }
 
   /** Waits until each node says that it is ready: connected to a quorum, and not behind. */
@@ -136,8 +150,15 @@ export class Devnet {
     const minPeers = Math.min(orgIds.length, this.hospitals.length) - 1;
     for (const orgId of orgIds) {
       const { rpcUrl } = this.hospital(orgId);
-      const services = [...this.#nodes.values(), ...this.#custodians.values()].filter((s) => s.exitCode() === null || s === this.#nodes.get(orgId));
-      await waitFor(`${orgId} is not ready`, services, () => isReady(`${rpcUrl}/readyz?minPeers=${minPeers}&maxBlocksBehind=0`), deadlineMs);
+      const services = [...this.#nodes.values(), ...this.#custodians.values()].filter(
+        (s) => s.exitCode() === null || s === this.#nodes.get(orgId),
+      );
+      await waitFor(
+        `${orgId} is not ready`,
+        services,
+        () => isReady(`${rpcUrl}/readyz?minPeers=${minPeers}&maxBlocksBehind=0`),
+        deadlineMs,
+      );
     }
   }
 
@@ -206,4 +227,3 @@ async function addPeers(configFile: string, others: readonly MemberCard[]): Prom
   checkDocument(configFile, edited, { type: 'object' });
   await writeFile(configFile, edited, { mode: 0o600 });
 }
-

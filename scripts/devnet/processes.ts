@@ -23,7 +23,13 @@ export interface Service {
 }
 
 /** Starts a script of this repository with the Node that runs this one. */
-export function startService(name: string, script: string, args: readonly string[], logFile: string, env: NodeJS.ProcessEnv): Service {
+export function startService(
+  name: string,
+  script: string,
+  args: readonly string[],
+  logFile: string,
+  env: NodeJS.ProcessEnv,
+): Service {
   const log = openSync(logFile, 'a', 0o600);
   let child: ChildProcess;
   try {
@@ -55,16 +61,27 @@ export async function stopService(service: Service): Promise<void> {
 }
 
 /** Waits until `ready` says so. @throws EmrError DEVNET_NOT_READY when a service ends or time is over */
-export async function waitFor(what: string, services: readonly Service[], ready: () => Promise<boolean>, deadlineMs: number): Promise<void> {
+export async function waitFor(
+  what: string,
+  services: readonly Service[],
+  ready: () => Promise<boolean>,
+  deadlineMs: number,
+): Promise<void> {
   const end = performance.now() + deadlineMs;
   while (!(await ready())) {
     const dead = services.find((s) => s.exitCode() !== null);
     if (dead !== undefined) {
-      throw new EmrError('DEVNET_NOT_READY', `${dead.name} ended with code ${dead.exitCode()}:\n${lastLines(dead.logFile)}`);
+      throw new EmrError(
+        'DEVNET_NOT_READY',
+        `${dead.name} ended with code ${dead.exitCode()}:\n${lastLines(dead.logFile)}`,
+      );
     }
     if (performance.now() > end) {
       const logs = services.map((s) => s.logFile).join(', ');
-      throw new EmrError('DEVNET_NOT_READY', `${what}: not within ${deadlineMs / 1000} s; the logs may say why: ${logs}`);
+      throw new EmrError(
+        'DEVNET_NOT_READY',
+        `${what}: not within ${deadlineMs / 1000} s; the logs may say why: ${logs}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -96,7 +113,14 @@ export async function requireFreePort(port: number): Promise<void> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) =>
-      reject(new EmrError('PORT_IN_USE', `port ${port} of 127.0.0.1 is taken; stop what uses it, or choose --rpc-port`, { port }, { cause })),
+      reject(
+        new EmrError(
+          'PORT_IN_USE',
+          `port ${port} of 127.0.0.1 is taken; stop what uses it, or choose --rpc-port`,
+          { port },
+          { cause },
+        ),
+      ),
     );
     server.listen(port, '127.0.0.1', () => server.close(() => resolve()));
   });

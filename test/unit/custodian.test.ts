@@ -1,0 +1,324 @@
+/** The custodian: it releases for a grant that a certified state proves, and for nothing else. */
+import t from 'tap';
+import { type Codec, encode } from '../../common/codec.ts';
+import { sm2Decrypt, sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
+import { newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.ts';
+import { type BlockHeader, blockHash, encodeHeader } from '../../common/protocol/block.ts';
+import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
+import { keyCheckOf, wrapPlaintext } from '../../common/protocol/record.ts';
+import type { ReleaseAnswer, ReleaseDemand } from '../../common/protocol/release.ts';
+import { releaseSigningHash, voteSigningHash } from '../../common/protocol/signing.ts';
+import {
+  accountEntry,
+  type AccountEntry,
+  paramsEntry,
+  recordVersionEntry,
+  type RecordVersionEntry,
+  requestEntry,
+  type RequestEntry,
+  stateKey,
+} from '../../common/protocol/state-entries.ts';
+import { encodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol/transaction.ts';
+import { sortedValidatorSet, validatorSetHash } from '../../common/protocol/validator-set.ts';
+import { Custodian } from '../../node/custodian/custodian.ts';
+import { applyWrites, EMPTY, nodeKey, proveKey } from '../../vm/state-tree/index.ts';
+
+const { engine, createSigner, random } = selectSm2Engine();
+const CHAIN = new Uint8Array(32).fill(3);
+const NOW = 1_790_000_000_000;
+const filled = (length: number, value: number) => new Uint8Array(length).fill(value);
+const newSigner = () => createSigner(newPrivateKey());
+
+const signers = ['a', 'b', 'c', 'd'].map(() => newSigner());
+const validators = sortedValidatorSet(
+  signers.map((s, i) => ({
+    orgId: `hospital-${'abcd'[i]}`,
+    publicKey: s.publicKey,
+    address: s.address,
+    peerId: `12D3KooW${'abcd'[i]}`,
+  })),
+);
+const signerAt = (index: number) =>
+  signers.find((s) => s.publicKey === validators[index]?.publicKey) as (typeof signers)[number];
+
+const custodianSecret = newPrivateKey();
+const custodianSigner = createSigner(custodianSecret);
+const requesterSecret = newPrivateKey();
+const recordKey = filled(32, 0x5a);
+const recordId = filled(32, 1);
+const REQUESTER = filled(20, 7);
+
+/** A world in which the grant is good; each test changes one thing. */
+interface World {
+  status: RequestEntry['status'];
+  notAfterMs: number;
+  timestampMs: number;
+  height: number;
+  accountStatus: AccountEntry['status'];
+  recordOrg: string;
+  wrapTo: string;
+  wrapPlain: Uint8Array;
+  signedBy: readonly number[];
+  sidecarEdit: (bytes: Uint8Array) => Uint8Array;
+}
+
+const good: World = {
+  status: 'granted',
+  notAfterMs: NOW + 60_000,
+  timestampMs: NOW - 1_000,
+  height: 50,
+  accountStatus: 'active',
+  recordOrg: 'hospital-a',
+  wrapTo: 'hospital-a',
+  wrapPlain: wrapPlaintext(recordKey, recordId, 1),
+  signedBy: [0, 1, 2],
+  sidecarEdit: (bytes) => bytes,
+};
+
+function demandOf(change: Partial<World>): { demand: ReleaseDemand; grantId: Uint8Array } {
+  const world = { ...good, ...change };
+  const request: RequestEntry['request'] = {
+    recordId,
+    version: 1,
+    requester: REQUESTER,
+    requesterKey: createSigner(requesterSecret).publicKey,
+    purpose: 'TREAT',
+    ruleIndex: 0,
+    policyVersion: 1,
+    notAfterMs: world.notAfterMs,
+    nonce: filled(16, 2),
+  };
+  const grantId = requestHashOf(CHAIN, request);
+  const sidecar = encodeSidecar({
+    kind: 'wraps',
+    wraps: [
+      {
+        to: { kind: 'custodian', orgId: world.wrapTo },
+        ciphertext: sm2Encrypt(custodianSigner.publicKey, world.wrapPlain, random),
+      },
+    ],
+  });
+  const version: RecordVersionEntry = {
+    recordId,
+    version: 1,
+    writer: filled(20, 8),
+    orgId: world.recordOrg,
+    content: {
+      policyRef: filled(32, 4),
+      cid: filled(36, 5),
+      dataDigest: filled(32, 6),
+      sizeBytes: 4140,
+      categoryToken: filled(32, 7),
+      headerHash: filled(32, 8),
+      keyCheck: keyCheckOf(recordId, 1, recordKey),
+      capsule: { kind: 'direct' },
+      sidecarHash: sidecarHash(sidecar),
+      ownerPublicKey: filled(64, 9),
+      ownerSignature: filled(64, 9),
+    },
+    height: 3,
+    createdMs: 1,
+  };
+  const entries: [Uint8Array, Uint8Array][] = [];
+  const put = <T>(key: Uint8Array, codec: Codec<T>, value: T) => void entries.push([key, encode(codec, value)]);
+  put(stateKey.params(), paramsEntry, DEFAULT_CHAIN_PARAMS);
+  put(stateKey.request(grantId), requestEntry, {
+    hash: grantId,
+    request,
+    policyRef: filled(32, 4),
+    owner: filled(20, 9),
+    recordOrg: world.recordOrg,
+    requesterOrg: 'hospital-b',
+    requesterTag: filled(32, 1),
+    status: world.status,
+    createdMs: 1,
+    pendingUntilMs: NOW,
+    statusHeight: 5,
+    statusMs: 5,
+    statusBy: null,
+    statusReason: null,
+    filled: [],
+  });
+  put(stateKey.recordVersion(recordId, 1), recordVersionEntry, version);
+  put(stateKey.account(REQUESTER), accountEntry, {
+    id: REQUESTER,
+    orgId: 'hospital-b',
+    kind: 'staff',
+    publicKey: filled(64, 1),
+    keySinceMs: 1,
+    recoveredMs: null,
+    personTag: filled(32, 1),
+    custodial: false,
+    status: world.accountStatus,
+    enrolledMs: 1,
+    enrolledBy: null,
+  });
+  entries.sort(([a], [b]) => Buffer.compare(a, b));
+  const applied = applyWrites(
+    { getNode: () => undefined },
+    EMPTY,
+    entries.map(([key, value]) => ({ key, value })),
+    1,
+  );
+  const nodes = new Map(applied.newNodes.map((n) => [Buffer.from(n.key).toString('hex'), n.bytes]));
+  const reader = { getNode: (ref: { version: number; sequence: number }) => nodes.get(keyText(ref)) };
+  const header: BlockHeader = {
+    chainId: CHAIN,
+    height: world.height,
+    view: 0,
+    parentHash: filled(32, 1),
+    timestampMs: world.timestampMs,
+    proposer: filled(20, 1),
+    txRoot: filled(32, 1),
+    receiptsRoot: filled(32, 1),
+    stateRoot: applied.rootHash,
+    validatorsHash: validatorSetHash(validators),
+    nextValidatorsHash: validatorSetHash(validators),
+  };
+  const headerBytes = encodeHeader(header);
+  const hash = blockHash(headerBytes);
+  const message = voteSigningHash(CHAIN, 'commit', world.height, 0, hash);
+  const proof = (key: Uint8Array) => proveKey(reader as never, applied.root, key);
+  return {
+    grantId,
+    demand: {
+      grantId,
+      head: {
+        handovers: [],
+        head: {
+          header: headerBytes,
+          certificate: {
+            height: world.height,
+            view: 0,
+            blockHash: hash,
+            signatures: world.signedBy.map((validator) => ({
+              validator,
+              signature: signerAt(validator).sign(message),
+            })),
+          },
+        },
+      },
+      request: proof(stateKey.request(grantId)),
+      recordVersion: proof(stateKey.recordVersion(recordId, 1)),
+      requester: proof(stateKey.account(REQUESTER)),
+      params: proof(stateKey.params()),
+      sidecar: world.sidecarEdit(sidecar),
+    },
+  };
+}
+
+const keyText = (ref: { version: number; sequence: number }) => Buffer.from(nodeKey(ref)).toString('hex');
+
+function custodian(nowMs = NOW, seenHeight = 0) {
+  const memory = {
+    seenHeight,
+    async remember(height: number) {
+      memory.seenHeight = Math.max(memory.seenHeight, height);
+    },
+  };
+  return new Custodian({
+    orgId: 'hospital-a',
+    trusted: { chainId: CHAIN, fromHeight: 1, validators },
+    privateKey: custodianSecret,
+    signer: custodianSigner,
+    engine,
+    random,
+    memory,
+    nowMs: () => nowMs,
+  });
+}
+
+const codeOf = (answer: ReleaseAnswer) => (answer.kind === 'refused' ? answer.code : 'RELEASED');
+
+t.test('a proven grant is released to the fresh key of its request, always with the same bytes', async (t) => {
+  const keeper = custodian();
+  const { demand, grantId } = demandOf({});
+  const answer = await keeper.answer(demand);
+  if (answer.kind !== 'released') throw new Error(`refused: ${answer.code} ${answer.message}`);
+  const opened = sm2Decrypt(requesterSecret, answer.wrapped);
+  t.ok(
+    opened.ok && Buffer.from(opened.value).equals(Buffer.from(good.wrapPlain)),
+    'the requester opens the record key',
+  );
+  t.equal(sm2Decrypt(newPrivateKey(), answer.wrapped).ok, false, 'nobody else does');
+  t.ok(
+    engine.verify(
+      answer.custodianKey,
+      releaseSigningHash(CHAIN, grantId, 'hospital-a', answer.wrapped),
+      answer.signature,
+    ),
+    'signed',
+  );
+  t.same(await keeper.answer(demand), answer, 'idempotent');
+});
+
+t.test('everything else is refused, each with its code', async (t) => {
+  const cases: [string, Partial<World>, string][] = [
+    ['pending', { status: 'pending' }, 'REQUEST_NOT_GRANTED'],
+    ['denied', { status: 'denied' }, 'REQUEST_NOT_GRANTED'],
+    ['revoked', { status: 'revoked' }, 'GRANT_REVOKED'],
+    ['ended', { status: 'ended' }, 'GRANT_EXPIRED'],
+    ["over by the custodian's clock, though not yet swept", { notAfterMs: NOW - 1 }, 'GRANT_EXPIRED'],
+    ['requester suspended after the grant', { accountStatus: 'suspended' }, 'ACCOUNT_SUSPENDED'],
+    ['two of four signatures', { signedBy: [0, 1] }, 'CERTIFICATE_QUORUM'],
+    ['one signature three times', { signedBy: [1, 1, 1] }, 'CERTIFICATE_SIGNERS'],
+    ['an old block', { timestampMs: NOW - 91_000 }, 'CUSTODIAN_STALE_STATE'],
+    ['a block from the future', { timestampMs: NOW + 11_000 }, 'CUSTODIAN_STALE_STATE'],
+    ["another hospital's record", { recordOrg: 'hospital-b' }, 'WRONG_CUSTODIAN'],
+    ['no wrap for this custodian', { wrapTo: 'hospital-b' }, 'WRAP_MISSING'],
+    ['a wrap of the key of something else', { wrapPlain: wrapPlaintext(recordKey, filled(32, 9), 1) }, 'WRAP_INVALID'],
+    ['a wrap of another key', { wrapPlain: wrapPlaintext(filled(32, 9), recordId, 1) }, 'WRAP_INVALID'],
+    ['another sidecar', { sidecarEdit: (b) => Uint8Array.from([...b, 0]) }, 'SIDECAR_MISMATCH'],
+  ];
+  for (const [name, change, code] of cases)
+    t.equal(codeOf(await custodian().answer(demandOf(change).demand)), code, name);
+});
+
+t.test('proofs and heads that do not belong together', async (t) => {
+  const { demand } = demandOf({});
+  const revoked = demandOf({ status: 'revoked', height: 51 }).demand;
+  t.equal(
+    codeOf(await custodian().answer({ ...revoked, request: demand.request })),
+    'STATE_PROOF_MISMATCH',
+    'a granted entry of an older state',
+  );
+  const other = demandOf({ notAfterMs: NOW + 1 }).demand;
+  t.not(
+    codeOf(await custodian().answer({ ...demand, grantId: other.grantId })),
+    'RELEASED',
+    'the grant id of another request',
+  );
+  const wrongChain = new Custodian({
+    orgId: 'hospital-a',
+    trusted: { chainId: filled(32, 9), fromHeight: 1, validators },
+    privateKey: custodianSecret,
+    signer: custodianSigner,
+    engine,
+    random,
+    memory: { seenHeight: 0, remember: async () => undefined },
+    nowMs: () => NOW,
+  });
+  t.equal(codeOf(await wrongChain.answer(demand)), 'CHAIN_ID_MISMATCH');
+
+  const keeper = custodian();
+  t.equal(codeOf(await keeper.answer(revoked)), 'GRANT_REVOKED');
+  t.equal(
+    codeOf(await custodian(NOW, 51).answer(demand)),
+    'CUSTODIAN_ROLLBACK',
+    'a state from before what it has seen',
+  );
+  const seen = custodian();
+  t.equal(codeOf(await seen.answer(demandOf({ height: 60, status: 'granted' }).demand)), 'RELEASED');
+  t.equal(codeOf(await seen.answer(demand)), 'CUSTODIAN_ROLLBACK');
+});
+
+t.test('a flood is slowed down', async (t) => {
+  const keeper = custodian();
+  const { demand } = demandOf({ status: 'pending' });
+  const codes = new Map<string, number>();
+  for (let i = 0; i < 60; i += 1) {
+    const code = codeOf(await keeper.answer(demand));
+    codes.set(code, (codes.get(code) ?? 0) + 1);
+  }
+  t.same(Object.fromEntries(codes), { REQUEST_NOT_GRANTED: 50, RATE_LIMITED: 10 });
+});
