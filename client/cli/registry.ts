@@ -1,0 +1,15 @@
+/**
+ * The commands of the first level: name, one line for the overview, and the module that has the rest. A module is loaded
+ * when its command is typed, so that the others cost nothing.
+ */
+import type { CommandModule } from './descriptor.ts';
+
+export interface CommandEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<CommandModule>;
+}
+
+export const COMMANDS: readonly CommandEntry[] = [
+  { name: 'keys', summary: 'make, list, copy keys of this home', load: () => import('./commands/keys.ts') },
+];
