@@ -83,16 +83,20 @@ export interface Evaluation extends Seating {
   readonly approvals: readonly Approval[];
 }
 
-/** Who fills which slot as of now: everybody who approved is judged anew. */
-export function evaluate(on: AccessCase): Evaluation {
+/** Everybody who approved, judged anew as of now. */
+export function approvalsOf(on: AccessCase): readonly Approval[] {
   const standing = ~deniedSlots(on);
-  const approvals = on.decisions
+  return on.decisions
     .filter(({ approve }) => approve)
     .map(({ account: id }) => {
       const account = accountOf(on.on.state, id);
       assert(account !== undefined, 'who decided has an account');
       return { account, mask: eligibility(on.on, on.tree, account).mask & standing };
     });
+}
+
+/** Who of these fills which slot. */
+export function seatApprovals(on: AccessCase, approvals: readonly Approval[]): Evaluation {
   const orgs = new Map<OrgId, number>();
   const candidates = approvals.map(({ account, mask }): Candidate => {
     if (!orgs.has(account.orgId)) orgs.set(account.orgId, orgs.size);
@@ -100,6 +104,9 @@ export function evaluate(on: AccessCase): Evaluation {
   });
   return { ...seat(on.tree, candidates), approvals };
 }
+
+/** Who fills which slot as of now. */
+export const evaluate = (on: AccessCase): Evaluation => seatApprovals(on, approvalsOf(on));
 
 /** Whether the rule can still be satisfied, by those who may yet come and those who have approved. */
 export function prospects(on: AccessCase): Possibility {

@@ -37,6 +37,15 @@ function checkAuthor(
   return call.relation.expiresAtMs > before.expiresAtMs ? OK : refuse('ATTENDING_NOT_LATER');
 }
 
+/**
+ * A patient's own word counts at once. It is not the patient's own while the hospital keeps the key, or where the key has
+ * just been recovered: then, as where others set the relation, it counts after the cooling period.
+ */
+function effectiveFrom({ now, params }: TxContext, patient: AccountEntry | null): number {
+  if (patient === null || patient.custodial) return now + params.roleCoolingMs;
+  return patient.recoveredMs === null ? now : Math.max(now, patient.recoveredMs + params.roleCoolingMs);
+}
+
 export function setAttending(ctx: TxContext, call: CallOf<'attending.set'>): Verdict {
   const { relation } = call;
   const patient = accountOf(ctx.state, relation.patient);
@@ -56,8 +65,7 @@ export function setAttending(ctx: TxContext, call: CallOf<'attending.set'>): Ver
   }
   // A relation that is prolonged in time goes on.
   const goesOn = before !== undefined && before.endedMs === null && ctx.now < before.expiresAtMs ? before : null;
-  // The hospital may hold a custodial patient's key: then "the patient" is the hospital, and the relation cools as any.
-  const effectiveMs = byPatient && !patient.custodial ? ctx.now : ctx.now + ctx.params.roleCoolingMs;
+  const effectiveMs = effectiveFrom(ctx, byPatient ? patient : null);
   ctx.state.put(attendingEntry, key, {
     sinceMs: goesOn?.sinceMs ?? ctx.now,
     effectiveMs: goesOn === null ? effectiveMs : Math.min(goesOn.effectiveMs, effectiveMs),

@@ -9,6 +9,8 @@ import type { Hash } from '../common/protocol/primitives.ts';
 import type { CallOf } from '../common/protocol/transaction.ts';
 import {
   type AccessCase,
+  type Approval,
+  approvalsOf,
   caseOfRequest,
   decisionOfPerson,
   deniedSlots,
@@ -16,6 +18,7 @@ import {
   type Evaluation,
   findCase,
   prospects,
+  seatApprovals,
 } from './access-case.ts';
 import { closePending, openGrant } from './access-status.ts';
 import { refuse } from './codes.ts';
@@ -59,7 +62,7 @@ function bitCount(mask: number): number {
  * Whether one more approval could matter. Persons of one organisation who can fill the same slots are interchangeable,
  * and no more of them can be seated than there are such slots. So a crowd of approvals cannot keep others out.
  */
-function checkNeeded(ctx: TxContext, { approvals }: Evaluation, mask: number): Verdict {
+function checkNeeded(ctx: TxContext, approvals: readonly Approval[], mask: number): Verdict {
   const alike = approvals.filter((a) => a.mask === mask && a.account.orgId === ctx.sender.orgId).length;
   if (alike >= bitCount(mask)) return refuse('APPROVAL_NOT_NEEDED');
   return approvals.length < MAX_APPROVALS_PER_REQUEST
@@ -77,12 +80,12 @@ export function approve(ctx: TxContext, call: CallOf<'access.approve'>): Verdict
   if (mask === 0) return refuse(reason);
   const standing = mask & ~deniedSlots(on);
   if (standing === 0) return refuse('SLOT_ALREADY_DENIED');
-  const needed = checkNeeded(ctx, evaluate(on), standing);
+  const before = approvalsOf(on);
+  const needed = checkNeeded(ctx, before, standing);
   if (!needed.ok) return needed;
   decide(ctx, call.requestHash, true, null, null);
   emit(ctx, 'access.approve', accessFields(on.request, on.request.request.purpose));
-  const after = caseOfRequest(ctx, on.request);
-  grantIfSatisfied(ctx, after, evaluate(after));
+  grantIfSatisfied(ctx, on, seatApprovals(on, [...before, { account: ctx.sender, mask: standing }]));
   return OK;
 }
 
