@@ -1,0 +1,163 @@
+/**
+ * Transactions between nodes: batches by gossip, and by request to every validator what has waited too long. Gossip
+ * drops what it has seen before, so that it never repeats anything: whoever missed a batch depends on the second way.
+ */
+import { EmrError } from '../../common/errors.ts';
+import type { Clock } from '../clock.ts';
+import type { Member, Network, Opinion } from '../network/types.ts';
+import type { RawTransaction } from '../verification/transaction-checker.ts';
+import type { Mempool } from './mempool.ts';
+import type { PoolEntry } from './pool.ts';
+import {
+  decodeFrame,
+  encodeAnswer,
+  encodeFrame,
+  FRAME_TARGET_BYTES,
+  MAX_ANSWER_BYTES,
+  MAX_FRAME_TRANSACTIONS,
+  sizeOf,
+} from './transaction-frame.ts';
+
+/** A transaction waits at most this long for others to share its frame. */
+const COLLECT_MS = 5;
+/** Frames of peers that wait for their signatures; beyond that gossip is ignored: some 4 MiB. */
+const MAX_FRAMES_UNDER_CHECK = 64;
+/** After this long a client's transaction is sent to every validator; a peer's only when its own node seems not to. */
+const ESCALATE_LOCAL_MS = 3_000;
+const ESCALATE_OTHER_MS = 10_000;
+/** And once more after this long. */
+const ESCALATE_AGAIN_MS = 10_000;
+const ESCALATION_TICK_MS = 1_000;
+const REQUEST_IDLE_MS = 5_000;
+
+export interface GossipPorts {
+  readonly clock: Clock;
+  readonly network: Pick<Network, 'publish' | 'onGossip' | 'request' | 'onRequest'>;
+  /** Peer ids of the validators of the next height, without this node. */
+  validatorPeers(): readonly string[];
+}
+
+export class TransactionGossip {
+  readonly #ports: GossipPorts;
+  readonly #mempool: Mempool;
+  #outbox: RawTransaction[] = [];
+  #outboxBytes = 0;
+  #framesUnderCheck = 0;
+  #cancelFlush: (() => void) | null = null;
+  #cancelTick: () => void = () => {};
+  #escalating = false;
+
+  constructor(mempool: Mempool, ports: GossipPorts) {
+    this.#ports = ports;
+    this.#mempool = mempool;
+  }
+
+  start(): void {
+    const { network } = this.#ports;
+    network.onGossip('transactions', (from, payload) => this.#onGossip(from, payload));
+    network.onRequest('txs', (from, payload) => this.#onRequest(from, payload));
+    this.#tick();
+  }
+
+  stop(): void {
+    this.#cancelFlush?.();
+    this.#cancelTick();
+  }
+
+  /** Puts a client's transaction into the next batch. */
+  spread(tx: RawTransaction): void {
+    if (this.#outboxBytes + sizeOf(tx) > FRAME_TARGET_BYTES || this.#outbox.length >= MAX_FRAME_TRANSACTIONS)
+      this.#flush();
+    this.#outbox.push(tx);
+    this.#outboxBytes += sizeOf(tx);
+    this.#cancelFlush ??= this.#ports.clock.after(COLLECT_MS, () => this.#flush());
+  }
+
+  #flush(): void {
+    this.#cancelFlush?.();
+    this.#cancelFlush = null;
+    if (this.#outbox.length === 0) return;
+    const batch = this.#outbox;
+    this.#outbox = [];
+    this.#outboxBytes = 0;
+    this.#ports.network.publish('transactions', encodeFrame(batch));
+  }
+
+  async #onGossip(_from: Member, payload: Uint8Array): Promise<Opinion> {
+    if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK) return 'ignore';
+    const frame = decodeFrame(payload);
+    if (!frame.ok) return 'reject';
+    const codes = await this.#admit(frame.value);
+    // An honest node passes on only what it has verified; state may differ between nodes, signatures cannot.
+    if (codes.some((code) => UNFORGIVABLE.has(code))) return 'reject';
+    // Not all of it was looked at: then it is not for us to pass on either.
+    return codes.includes('POOL_FULL') ? 'ignore' : 'accept';
+  }
+
+  async *#onRequest(_from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
+    const frame = decodeFrame(payload);
+    if (!frame.ok) throw new EmrError(frame.code, `not a batch of transactions: ${frame.message}`);
+    if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK)
+      throw new EmrError('BUSY', 'too many transactions are being verified');
+    yield encodeAnswer(await this.#admit(frame.value));
+  }
+
+  async #admit(frame: readonly RawTransaction[]): Promise<string[]> {
+    this.#framesUnderCheck += 1;
+    try {
+      const verdicts = await this.#mempool.admit(frame, false);
+      return verdicts.map((verdict) => (verdict.ok ? 'ACCEPTED' : verdict.code));
+    } finally {
+      this.#framesUnderCheck -= 1;
+    }
+  }
+
+  #tick(): void {
+    this.#cancelTick = this.#ports.clock.after(ESCALATION_TICK_MS, () => {
+      if (!this.#escalating) void this.#escalate();
+      this.#tick();
+    });
+  }
+
+  /** One frame of what has waited too long goes to every validator. */
+  async #escalate(): Promise<void> {
+    const nowMs = this.#ports.clock.nowMs();
+    const overdue: PoolEntry[] = [];
+    let bytes = 0;
+    for (const entry of this.#mempool.entries()) {
+      const patience = entry.isLocal ? ESCALATE_LOCAL_MS : ESCALATE_OTHER_MS;
+      if (nowMs - entry.receivedMs < patience || nowMs - entry.escalatedMs < ESCALATE_AGAIN_MS) continue;
+      bytes += entry.sizeBytes;
+      if (bytes > FRAME_TARGET_BYTES || overdue.length >= MAX_FRAME_TRANSACTIONS) break;
+      overdue.push(entry);
+    }
+    if (overdue.length === 0) return;
+    for (const entry of overdue) entry.escalatedMs = nowMs;
+    this.#escalating = true;
+    const payload = encodeFrame(overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar })));
+    try {
+      await Promise.all(this.#ports.validatorPeers().map((peerId) => this.#send(peerId, payload)));
+    } finally {
+      this.#escalating = false;
+    }
+  }
+
+  /** What a validator answers changes nothing here: the transaction stays until a block has it or it expires. */
+  async #send(peerId: string, payload: Uint8Array): Promise<void> {
+    const options = { maxFrames: 1, maxFrameBytes: MAX_ANSWER_BYTES, idleTimeoutMs: REQUEST_IDLE_MS };
+    try {
+      for await (const answer of this.#ports.network.request(peerId, 'txs', payload, options)) void answer;
+    } catch (error) {
+      if (!(error instanceof EmrError)) throw error;
+    }
+  }
+}
+
+const UNFORGIVABLE: ReadonlySet<string> = new Set([
+  'MALFORMED',
+  'NOT_CANONICAL',
+  'BAD_SIGNATURE',
+  'SIDECAR_MISSING',
+  'SIDECAR_MISMATCH',
+  'SIDECAR_UNEXPECTED',
+]);

@@ -1,0 +1,162 @@
+import t from 'tap';
+import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import type { Call } from '../../common/protocol/transaction.ts';
+import { Executor } from '../../node/execution/executor.ts';
+import { genesisBlock } from '../../node/execution/genesis-block.ts';
+import { Mempool } from '../../node/mempool/mempool.ts';
+import type { PoolLimits } from '../../node/mempool/pool.ts';
+import { decodeFrame, encodeFrame } from '../../node/mempool/transaction-frame.ts';
+import { openChainStore } from '../../node/storage/chain-store.ts';
+import { type RawTransaction, TransactionChecker } from '../../node/verification/transaction-checker.ts';
+import { Verifier } from '../../node/verification/verifier.ts';
+import { SimulatedDisk } from '../crash/simulated-disk.ts';
+import { commitOne } from '../integration/node-chain.ts';
+import { ManualClock } from '../integration/node-clock.ts';
+import {
+  consortium,
+  enrolPatient,
+  type Hospital,
+  signCall,
+  type TestTransaction,
+} from '../integration/node-consortium.ts';
+import { flipBit, mustFail } from '../integration/node-expect.ts';
+
+const net = consortium();
+const raw = ({ bytes }: TestTransaction): RawTransaction => ({ bytes, sidecar: null });
+
+async function open(limits: Partial<PoolLimits> = {}) {
+  const store = await openChainStore(new SimulatedDisk().open(), net.genesis, () => genesisBlock(net.genesis));
+  const executor = Executor.open(store);
+  const clock = new ManualClock(Date.now());
+  const spread: RawTransaction[] = [];
+  const mempool = new Mempool({
+    clock,
+    limits: { maxTransactions: 100, maxBytes: 1024 * 1024, ...limits },
+    checker: new TransactionChecker(net.chainId, new Verifier(createOpensslEngine())),
+    simulate: (tx, nowMs) => executor.simulate(tx, nowMs),
+    locate: (hash) => store.locateTx(hash),
+    spread: (tx) => spread.push(tx),
+  });
+  mempool.start();
+  const commit = async (txs: readonly TestTransaction[]): Promise<void> => {
+    await commitOne(net, store, executor, txs);
+    mempool.committed(txs.map((tx) => tx.hash));
+  };
+  return { mempool, clock, spread, commit };
+}
+
+t.test('a transaction is pending, then committed, and taken once', async (t) => {
+  const { mempool, spread, commit } = await open();
+  const tx = enrolPatient(net);
+  t.same(mempool.status(tx.hash), { kind: 'unknown' });
+  const [first, second] = await Promise.all([mempool.submit(raw(tx)), mempool.submit(raw(tx))]);
+  t.same(first, { ok: true, value: { hash: tx.hash } });
+  t.equal(mustFail(second), 'ALREADY_PENDING');
+  t.same(mempool.status(tx.hash), { kind: 'pending' });
+  t.same(spread, [raw(tx)], 'the others hear of it once');
+  t.equal(mempool.candidates(10, 1_000_000).length, 1);
+  await commit([tx]);
+  t.same(mempool.status(tx.hash), { kind: 'committed', height: 1, index: 0 });
+  t.equal(mempool.size, 0);
+  t.equal(mempool.bytes, 0);
+  t.equal(mustFail(await mempool.submit(raw(tx))), 'ALREADY_COMMITTED');
+});
+
+t.test('what a peer sends is not gossiped again', async (t) => {
+  const { mempool, spread } = await open();
+  const verdicts = await mempool.admit([enrolPatient(net), enrolPatient(net)].map(raw), false);
+  t.ok(verdicts.every((v) => v.ok));
+  t.equal(mempool.size, 2);
+  t.same(spread, []);
+});
+
+t.test('what does not execute is refused with the code of execution', async (t) => {
+  const { mempool } = await open();
+  t.equal(mustFail(await mempool.submit(raw(enrolPatient(net, 0, { validUntilMs: 1 })))), 'TX_EXPIRED');
+  const wrongChain = { ...net, chainId: new Uint8Array(32) };
+  t.equal(mustFail(await mempool.submit(raw(enrolPatient(wrongChain)))), 'CHAIN_ID_MISMATCH');
+  const forged = flipBit(enrolPatient(net).bytes, 3000);
+  t.notOk((await mempool.submit({ bytes: forged, sidecar: null })).ok);
+  t.equal(mempool.size, 0);
+  t.equal(mempool.rejections.get('TX_EXPIRED'), 1);
+});
+
+t.test('one account cannot fill the pool, nor a flood keep a revocation out', async (t) => {
+  const { mempool } = await open({ maxTransactions: 16 });
+  const fill = async (index: number) => mempool.submit(raw(enrolPatient(net, index)));
+  t.ok((await fill(0)).ok);
+  t.ok((await fill(0)).ok);
+  t.equal(mustFail(await fill(0)), 'ACCOUNT_QUOTA', 'an eighth of the pool');
+  const small = await open({ maxTransactions: 4 });
+  for (let index = 0; index < 3; index += 1) t.ok((await small.mempool.submit(raw(enrolPatient(net, index)))).ok);
+  t.equal(mustFail(await small.mempool.submit(raw(enrolPatient(net, 3)))), 'POOL_FULL');
+  const { admin, orgId } = net.hospitals[3] as Hospital;
+  const tight = signCall(net.chainId, admin, revokeRole(admin.address, orgId));
+  t.ok((await small.mempool.submit(raw(tight))).ok, 'urgent ones have a reserve');
+  const first = small.mempool.candidates(1, 1_000_000)[0];
+  t.same(first?.tx.hash, tight.hash, 'and go first');
+});
+
+const revokeRole = (account: Uint8Array, orgId: string): Call => ({
+  kind: 'role.revoke',
+  scope: { account, role: 'physician', orgId, department: null },
+});
+
+t.test('what expires while it waits is dropped, and its submitter can ask why', async (t) => {
+  const { mempool, clock } = await open();
+  const heard: string[] = [];
+  mempool.onDropped(({ code }) => heard.push(code));
+  const tx = enrolPatient(net, 0, { validUntilMs: clock.nowMs() + 1_500 });
+  t.ok((await mempool.submit(raw(tx))).ok);
+  clock.advance(1_000);
+  t.same(mempool.status(tx.hash), { kind: 'pending' });
+  clock.advance(3_000);
+  t.match(mempool.status(tx.hash), { kind: 'dropped', code: 'TX_EXPIRED' });
+  t.same(heard, ['TX_EXPIRED']);
+});
+
+t.test('what a leader finds not to execute is dropped', async (t) => {
+  const { mempool } = await open();
+  const tx = enrolPatient(net);
+  await mempool.submit(raw(tx));
+  const [candidate] = mempool.candidates(1, 1_000_000);
+  mempool.reject([{ tx: candidate as never, code: 'ROLE_MISSING', message: 'gone' }]);
+  t.match(mempool.status(tx.hash), { kind: 'dropped', code: 'ROLE_MISSING' });
+});
+
+t.test("a peer's transaction that needs the next block gets a second look after it", async (t) => {
+  const { mempool, commit } = await open();
+  const { admin, orgId } = net.hospitals[1] as Hospital;
+  const scope = { account: admin.address, role: 'nurse' as const, orgId, department: null };
+  const grant = signCall(net.chainId, (net.hospitals[1] as Hospital).admin, { kind: 'role.revoke', scope });
+  const [verdict] = await mempool.admit([raw(grant)], false);
+  const code = mustFail(verdict as never);
+  t.match(code, /ROLE/);
+  t.same(mempool.status(grant.hash), { kind: 'pending' }, 'kept aside');
+  t.equal(mempool.size, 0);
+  for (let block = 0; block < 3; block += 1) await commit([enrolPatient(net)]);
+  t.same(mempool.status(grant.hash), { kind: 'unknown' }, 'and forgotten when the next blocks do not help');
+});
+
+t.test('empty and not empty are announced once each', async (t) => {
+  const { mempool, commit } = await open();
+  let changes = 0;
+  mempool.onChange(() => (changes += 1));
+  const [one, two] = [enrolPatient(net), enrolPatient(net)];
+  await mempool.submit(raw(one));
+  await mempool.submit(raw(two));
+  t.equal(changes, 1);
+  await commit([one]);
+  t.equal(changes, 1);
+  await commit([two]);
+  t.equal(changes, 2);
+});
+
+t.test('frames of transactions are strict', async (t) => {
+  const frame = [raw(enrolPatient(net)), { bytes: Uint8Array.of(1), sidecar: Uint8Array.of(2) }];
+  const bytes = encodeFrame(frame);
+  t.same(decodeFrame(bytes), { ok: true, value: frame });
+  t.equal(mustFail(decodeFrame(bytes.slice(0, -1))), 'MALFORMED');
+  t.equal(mustFail(decodeFrame(new Uint8Array(200_000))), 'TOO_LARGE');
+  t.equal(mustFail(decodeFrame(Uint8Array.of(0x80))), 'MALFORMED', 'an empty frame');
+});
