@@ -3,6 +3,7 @@ import type { Codec } from '../common/codec.ts';
 import type { Call, Service } from './service.ts';
 import { type At, atOf, type Entry, list } from './state-reads.ts';
 import { DEFAULT_PAGE } from './methods/shapes.ts';
+import { RpcError } from './errors.ts';
 
 /** Entries that one page looks at where most may be out of scope. A page may then be short, and says where to go on. */
 const SCANNED_ENTRIES = 1_000;
@@ -46,5 +47,18 @@ export async function page<E, I>(service: Service, call: Call, query: PageQuery<
   return { items, nextCursor: rest && last ? cursors.seal(query.question, last.key) : null, ...atOf(at) };
 }
 
-/** Runs `attempt` until two reads stood at the same block. Bounded: blocks come every few milliseconds at the most. */
-export const STABLE_ATTEMPTS = 8;
+/** Blocks come every few milliseconds at the most, and an attempt takes about one. */
+const STABLE_ATTEMPTS = 8;
+
+/**
+ * Runs `attempt`, which puts an answer together from several reads, until all of them stood at one block.
+ * @param attempt undefined when they did not
+ * @throws RpcError CONFLICT
+ */
+export async function whileStable<R>(attempt: () => Promise<R | undefined>): Promise<R> {
+  for (let tries = 0; tries < STABLE_ATTEMPTS; tries += 1) {
+    const answer = await attempt();
+    if (answer !== undefined) return answer;
+  }
+  throw new RpcError('CONFLICT', 'Blocks came faster than the answer could be put together; ask again.', 'STATE_MOVED');
+}

@@ -2,6 +2,8 @@
  * Whose matter a raw state key is, for reads of the state by key. A key belongs to the parent that its first bytes
  * name; a range is allowed where it stays under one parent that is in scope.
  *
+ * Entries of accounts hold the token that links the accounts of one person: raw, they are for the own organisation.
+ *
  * A proof of absence and a proof of a range also show keys next to what was asked, which are somebody else's: only who
  * sees everything gets those. A proof of presence shows hashes beside the path and is for everybody in scope.
  */
@@ -16,7 +18,7 @@ type Rule =
   | { readonly kind: 'common' }
   | { readonly kind: 'all' }
   | { readonly kind: 'organisation' }
-  | { readonly kind: 'account' | 'patient' | 'record' | 'request'; readonly parentBytes: number };
+  | { readonly kind: 'account' | 'record' | 'request'; readonly parentBytes: number };
 
 const ADDRESS = 20;
 const HASH = 32;
@@ -28,14 +30,14 @@ const RULES: ReadonlyMap<number, Rule> = new Map<number, Rule>([
   [0x10, { kind: 'common' }],
   [0x11, { kind: 'account', parentBytes: ADDRESS }],
   [0x13, { kind: 'account', parentBytes: ADDRESS }],
-  [0x15, { kind: 'patient', parentBytes: ADDRESS }],
-  [0x16, { kind: 'patient', parentBytes: ADDRESS }],
+  [0x15, { kind: 'account', parentBytes: ADDRESS }],
+  [0x16, { kind: 'account', parentBytes: ADDRESS }],
   [0x20, { kind: 'common' }],
   [0x30, { kind: 'record', parentBytes: HASH }],
   [0x31, { kind: 'record', parentBytes: HASH }],
-  [0x32, { kind: 'patient', parentBytes: ADDRESS }],
+  [0x32, { kind: 'account', parentBytes: ADDRESS }],
   [0x33, { kind: 'organisation' }],
-  [0x34, { kind: 'patient', parentBytes: ADDRESS }],
+  [0x34, { kind: 'account', parentBytes: ADDRESS }],
   [0x40, { kind: 'request', parentBytes: HASH }],
   [0x41, { kind: 'record', parentBytes: HASH }],
   [0x42, { kind: 'request', parentBytes: HASH }],
@@ -82,7 +84,7 @@ async function mayRead(key: Uint8Array, scope: Scope, facts: Facts): Promise<boo
 }
 
 async function mayReadUnder(
-  kind: 'account' | 'patient' | 'record' | 'request',
+  kind: 'account' | 'record' | 'request',
   parent: Uint8Array,
   scope: Scope,
   facts: Facts,
@@ -97,10 +99,6 @@ async function mayReadUnder(
       return request !== null && scope.request(request);
     }
     case 'account': {
-      const account = await facts.account(parent);
-      return account !== null && scope.account(parent, account);
-    }
-    case 'patient': {
       if (scope.isSelf(parent)) return true;
       const account = await facts.account(parent);
       return account !== null && scope.worksFor(account.orgId);
