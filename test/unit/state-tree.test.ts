@@ -5,6 +5,8 @@ import { H } from '../../common/crypto/hash.ts';
 import { sm3 } from '../../common/crypto/sm3.ts';
 import { InvariantError } from '../../common/errors.ts';
 import {
+  KEY_PROOF,
+  KEY_PROOF_FORMAT,
   MAX_KEY_PROOF_BYTES,
   MAX_RANGE_PROOF_BYTES,
   RANGE_NODE,
@@ -466,6 +468,77 @@ t.test('misuse and damage stop the node', async (t) => {
   }
 });
 
+t.test('known answers for proofs', async (t) => {
+  const file = new URL('../vectors/state-tree/proofs.json', import.meta.url);
+  const vectors = JSON.parse(readFileSync(file, 'utf8')) as {
+    entries: Record<string, [string, string][]>;
+    keys: { entries: string; key: string; present: boolean; proof: string }[];
+    ranges: { entries: string; gte: string; lt: string | null; keys: string[]; proof: string }[];
+  };
+  const stores = new Map(
+    Object.entries(vectors.entries).map(([name, entries]) => {
+      const store = new Store();
+      store.commit(entries.map(([key, value]) => ({ key: hexToBytes(key), value: hexToBytes(value) })));
+      return [name, store];
+    }),
+  );
+  for (const { entries, key: hex, present, proof } of vectors.keys) {
+    const [store, key] = [stores.get(entries)!, hexToBytes(hex)];
+    t.equal(bytesToHex(proveKey(store, store.root, key)), proof, `${entries}: ${hex}`);
+    const verdict = verifyProof(store.rootHash, key, hexToBytes(proof));
+    t.equal(verdict.ok && verdict.value.present, present);
+  }
+  for (const { entries, gte, lt, keys, proof } of vectors.ranges) {
+    const store = stores.get(entries)!;
+    const range = { gte: hexToBytes(gte), lt: lt === null ? null : hexToBytes(lt) };
+    t.equal(bytesToHex(proveRange(store, store.root, range, 100).proof), proof, `${entries}: ${gte} to ${lt}`);
+    const verdict = verifyRange(store.rootHash, range, hexToBytes(proof));
+    t.same(verdict.ok && verdict.value.map(({ key }) => bytesToHex(key)), keys);
+  }
+  t.ok(vectors.keys.length >= 10 && vectors.ranges.length >= 15);
+});
+
+t.test('what is no tree is refused, whoever vouches for its root', async (t) => {
+  const [a, b, c] = [utf8('a'), utf8('b'), utf8('c')];
+  const entry = (key: Uint8Array) => concatBytes(Uint8Array.of(RANGE_NODE.entry, 1), key, new Uint8Array(4));
+  const inner = (bit: number, left: Uint8Array, right: Uint8Array) =>
+    concatBytes(Uint8Array.of(RANGE_NODE.inner, 0, bit), left, right);
+  const hash = (key: Uint8Array) => leafHash(key, new Uint8Array(0));
+  const verify = (root: Uint8Array, node: Uint8Array) =>
+    verifyRange(root, ALL, concatBytes(Uint8Array.of(RANGE_PROOF_FORMAT), node));
+  // 'a', 'b' and 'c' end in 01, 10 and 11: bit 7 parts a from the others, bit 8 those from each other.
+  const sound = innerHash(7, hash(a), innerHash(8, hash(b), hash(c)));
+  t.ok(verify(sound, inner(7, entry(a), inner(8, entry(b), entry(c)))).ok);
+  const wrong = [
+    ['a bit tested too late', innerHash(8, hash(b), hash(a)), inner(8, entry(b), entry(a))],
+    ['a bit tested too early', innerHash(6, hash(b), hash(c)), inner(6, entry(b), entry(c))],
+    ['keys that part before', innerHash(8, hash(utf8('`')), hash(c)), inner(8, entry(utf8('`')), entry(c))],
+    ['sides exchanged', innerHash(8, hash(c), hash(b)), inner(8, entry(c), entry(b))],
+    ['the same key twice', innerHash(8, hash(c), hash(c)), inner(8, entry(c), entry(c))],
+    [
+      'bits that do not grow',
+      innerHash(8, innerHash(7, hash(a), hash(b)), hash(c)),
+      inner(8, inner(7, entry(a), entry(b)), entry(c)),
+    ],
+    ['bit 0, which no two keys differ in', innerHash(0, hash(a), hash(b)), inner(0, entry(a), entry(b))],
+  ] as const;
+  for (const [name, root, node] of wrong) t.match(verify(root, node), { code: 'STATE_PROOF_MALFORMED' }, name);
+
+  const step = (bit: number, sibling: Uint8Array) => concatBytes(Uint8Array.of(0, bit), sibling);
+  const proof = (...steps: Uint8Array[]) =>
+    concatBytes(Uint8Array.of(KEY_PROOF_FORMAT, KEY_PROOF.present, 0, steps.length), ...steps, new Uint8Array(4));
+  t.ok(verifyProof(sound, c, proof(step(7, hash(a)), step(8, hash(b)))).ok);
+  for (const [upper, lower] of [
+    [8, 7],
+    [8, 8],
+    [0, 8],
+  ] as const) {
+    const root = innerHash(upper, hash(a), innerHash(lower, hash(b), hash(c)));
+    const verdict = verifyProof(root, c, proof(step(upper, hash(a)), step(lower, hash(b))));
+    t.match(verdict, { code: 'STATE_PROOF_MALFORMED' }, `bits ${upper}, ${lower}`);
+  }
+});
+
 t.test('proofs about one key', async (t) => {
   t.test('every key, and keys that are not there', async (t) => {
     for (const [name, makeKey] of Object.entries(KEYS)) {
@@ -551,7 +624,7 @@ t.test('proofs of ranges', async (t) => {
       for (const count of [1, 2, 5, 120]) {
         const store = filled(32 + count, makeKey, count);
         const entries = store.entries();
-        for (let round = 0; round < 60; round++) {
+        for (let round = 0; round < 150; round++) {
           const range = randomRange(next, makeKey, entries);
           if (range.lt !== null && compareBytes(range.gte, range.lt) >= 0) continue;
           const proven = proveRange(store, store.root, range, 1000);
@@ -660,8 +733,15 @@ t.test('proofs of ranges', async (t) => {
     t.ok(ranges.length > 20);
   });
 
+  /** Bounds that are keys, beginnings of keys, the ends of the ranges of those beginnings, or anything. */
   function randomRange(next: Random, makeKey: KeyMaker, entries: readonly StateEntry[]): StateRange {
-    const bound = () => (next(2) === 0 && entries.length > 0 ? entries[next(entries.length)]!.key : makeKey(next));
+    const bound = () => {
+      if (next(3) === 0 || entries.length === 0) return makeKey(next);
+      const { key } = entries[next(entries.length)]!;
+      const start = key.slice(0, 1 + next(key.length));
+      if (next(2) === 0 && start.at(-1)! < 0xff) start[start.length - 1]! += 1;
+      return start;
+    };
     return { gte: next(6) ? bound() : ALL.gte, lt: next(6) ? bound() : null };
   }
 

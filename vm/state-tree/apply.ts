@@ -151,7 +151,7 @@ class Batch {
     assert(other !== null && other.kind !== 'stub', 'the search left its path unread');
     const leaf = newLeaf(key, value);
     const [left, right] = keyBit(key, bit) === 0 ? [leaf, other] : [other, leaf];
-    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null, top: false });
+    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null });
   }
 
   /** Makes `node` what the path leads to in the direction of `key`. */
@@ -201,7 +201,8 @@ class Batch {
       const hash = hashOf(node);
       return store(hash, encodeLeaf(node.key, node.value, hash));
     }
-    if (origin !== null && !origin.stale && node.top) return { bytes: encodeRef(origin.ref), at: 0 };
+    // A page in use begins with this node: whatever takes a node out of a page, or into another, retires the page.
+    if (origin !== null && !origin.stale) return { bytes: encodeRef(origin.ref), at: 0 };
     const nodes: PageNode[] = [];
     const outer: RefSlot[] = [];
     this.#place(node, pageOfBit(node.bit), nodes, outer, store);

@@ -10,7 +10,7 @@
 
 import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
-import { isStateKey, MAX_CRITICAL_BIT, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
+import { isStateKey, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
 
 /** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
 export interface NodeRef {

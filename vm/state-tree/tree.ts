@@ -60,8 +60,6 @@ export interface Inner {
   hash: Uint8Array | null;
   /** The page that it was read from. */
   origin: Origin | null;
-  /** Whether it was the topmost node of that page. */
-  readonly top: boolean;
 }
 
 export type Node = Stub | Leaf | Inner;
@@ -88,7 +86,7 @@ function expandInner(bytes: Uint8Array, count: number, index: number, above: num
   assert(bit > above && bit <= MAX_CRITICAL_BIT, `${describe(origin.ref)}: bits out of order`);
   const left = expandChild(bytes, count, pageChild(bytes, count, index, 0), bit, origin);
   const right = expandChild(bytes, count, pageChild(bytes, count, index, 1), bit, origin);
-  return { kind: 'inner', bit, left, right, hash: null, origin, top: index === 0 };
+  return { kind: 'inner', bit, left, right, hash: null, origin };
 }
 
 function expandChild(bytes: Uint8Array, count: number, child: number, above: number, origin: Origin): Node {
