@@ -74,7 +74,7 @@ export async function importBlob(
   };
 
   let root: CID | undefined;
-  for await (const entry of importer([{ content: measured() }], blocks as Parameters<typeof importer>[1], {
+  for await (const entry of importer([{ content: measured() }], blocks, {
     cidVersion: 1,
     rawLeaves: true,
     leafType: 'file',

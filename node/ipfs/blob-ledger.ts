@@ -62,6 +62,17 @@ function lastPart(key: string): string {
   return key.slice(key.lastIndexOf('/') + 1);
 }
 
+/** Claims written at once: all that 16 sessions of 4 to 16 blocks can have waiting. */
+const MAX_CLAIMS = 256;
+
+interface Claim {
+  readonly holder: Holder;
+  readonly cid: CID;
+  readonly sizeBytes: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 type Tally = { -readonly [Field in keyof BlobUsage]: BlobUsage[Field] };
 
 export class BlobLedger {
@@ -69,6 +80,8 @@ export class BlobLedger {
   readonly #blocks: Blockstore;
   /** Claims and removals take turns: a block is never deleted between somebody's claim and his look at it. */
   readonly #turns = new KeyedMutex();
+  /** Waiting to be written; at most one for each block in flight. */
+  readonly #claims: Claim[] = [];
   readonly #tally: Tally = { blobCount: 0, stagedBytes: 0, pinnedBytes: 0, openBytes: 0 };
 
   constructor(index: BlobIndex, blocks: Blockstore) {
@@ -147,15 +160,31 @@ export class BlobLedger {
 
   /** Claims a block, before it is looked for or written. */
   async hold(holder: Holder, cid: CID, sizeBytes: number): Promise<void> {
-    const key = `b/${holder.id}/${cid.toString()}`;
-    await this.#turns.run('claims', async () => {
-      if ((await this.#index.get(key)) !== undefined) return;
-      await this.#index.write([
-        put(key, new TextEncoder().encode(String(sizeBytes))),
-        put(`${digestKey(cid)}${holder.id}`),
-      ]);
-      this.#tally.openBytes += sizeBytes;
-    });
+    const { promise: written, resolve, reject } = Promise.withResolvers<void>();
+    this.#claims.push({ holder, cid, sizeBytes, resolve, reject });
+    await this.#turns.run('claims', () => this.#writeClaims());
+    await written;
+  }
+
+  /** Writes all claims that have come together: one sync for several, on a disk that consensus waits for as well. */
+  async #writeClaims(): Promise<void> {
+    const claims = this.#claims.splice(0, MAX_CLAIMS);
+    const writes = new Map<string, IndexWrite>();
+    let bytes = 0;
+    try {
+      for (const { holder, cid, sizeBytes } of claims) {
+        const key = `b/${holder.id}/${cid.toString()}`;
+        if (writes.has(key) || (await this.#index.get(key)) !== undefined) continue;
+        const own = `${digestKey(cid)}${holder.id}`;
+        writes.set(key, put(key, new TextEncoder().encode(String(sizeBytes)))).set(own, put(own));
+        bytes += sizeBytes;
+      }
+      if (writes.size > 0) await this.#index.write([...writes.values()]);
+      this.#tally.openBytes += bytes;
+      for (const { resolve } of claims) resolve();
+    } catch (error) {
+      for (const { reject } of claims) reject(error);
+    }
   }
 
   async isHeld(cid: CID): Promise<boolean> {

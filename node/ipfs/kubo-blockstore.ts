@@ -75,7 +75,7 @@ export class KuboBlockstore implements Blockstore {
     );
   }
 
-  /** Kubo has no way to hide one block; it writes over nothing that it thinks it has, so a damaged one must go. */
+  /** Kubo has no way to hide one block, and may skip writing what it thinks it has: a damaged one must go. */
   async setAside(cid: CID): Promise<void> {
     await this.delete([cid]);
   }

@@ -44,7 +44,8 @@ function at(value: Json, ...path: readonly string[]): Json {
 
 /** The strings of a setting that may be one, several or none. */
 function strings(value: Json): string[] {
-  return (Array.isArray(value) ? value : [value]).filter((item) => typeof item === 'string' && item !== '');
+  const items: readonly Json[] = Array.isArray(value) ? value : [value];
+  return items.filter((item) => typeof item === 'string' && item !== '') as string[];
 }
 
 function isLoopback(multiaddr: string): boolean {
@@ -160,9 +161,9 @@ async function privateNetworkFinding(addresses: readonly string[], apiHost: stri
  * @throws EmrError IPFS_UNAVAILABLE, IPFS_FAILED
  */
 export async function inspectKubo(rpc: KuboRpc, signal?: AbortSignal): Promise<KuboReport> {
-  const { version } = await rpc.call((client, { signal }) => client.version({ signal }), signal);
-  const config: Json = await rpc.call((client, { signal }) => client.config.getAll({ signal }), signal);
-  const addresses = await rpc.call((client, { signal }) => client.swarm.localAddrs({ signal }), signal);
+  const { version } = await rpc.call((client, call) => client.version({ signal: call.signal }), signal);
+  const config: Json = await rpc.call((client, call) => client.config.getAll({ signal: call.signal }), signal);
+  const addresses = await rpc.call((client, call) => client.swarm.localAddrs({ signal: call.signal }), signal);
   const findings = configFindings(config, version);
   const network = await privateNetworkFinding(
     addresses.map((address) => address.toString()).filter((address) => !address.includes('/p2p-circuit')),

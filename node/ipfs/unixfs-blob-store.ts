@@ -374,6 +374,10 @@ export class UnixfsBlobStore implements BlobStore {
     return async (cid) => {
       const bytes = await this.#blocks.get(cid, signal);
       if (bytes === undefined || checkBlock(cid, bytes).ok) return bytes;
+      // A daemon deletes nothing that is pinned; who fetches the blob anew, or pins it, protects it again.
+      for (const blob of await this.#ledger.blobsWith(cid, MAX_ROOTS_OF)) {
+        await this.#blocks.unprotect(Cid.parse(blob.root));
+      }
       await this.#blocks.setAside(cid);
       throw new EmrError('BLOCK_CORRUPT', 'A stored block is damaged; fetch the file again, and check the disk.', {
         block: cid.toString(),

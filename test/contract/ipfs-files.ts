@@ -1,13 +1,14 @@
 /** Files and DAGs for the suites of the blob store: honest ones of any size, and ones that no honest writer makes. */
 
 import { createHash } from 'node:crypto';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import * as dagPb from '@ipld/dag-pb';
 import { UnixFS } from 'ipfs-unixfs';
 import { CID } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 import { importBlob } from '../../common/native/unixfs-cid.ts';
 import type { BlobSummary } from '../../common/native/unixfs-cid.ts';
-import { DAG_PB_CODEC, RAW_CODEC } from '../../common/unixfs-layout.ts';
+import { CHUNK_SIZE_BYTES, DAG_PB_CODEC, RAW_CODEC } from '../../common/unixfs-layout.ts';
 import type { GetBlockFromPeer } from '../../node/ipfs/blob-store.ts';
 
 const PIECE_BYTES = 65_536;
@@ -20,6 +21,12 @@ export async function* fileOf(sizeBytes: number, seed = 1): AsyncGenerator<Uint8
     piece.writeDoubleBE(offset, 8);
     yield piece.subarray(0, Math.min(PIECE_BYTES, sizeBytes - offset));
   }
+}
+
+/** A large file of few blocks: seven distinct chunks over and over, so that it costs little and order still shows. */
+export async function* repetitiveFile(sizeBytes: number, seed = 1): AsyncGenerator<Uint8Array> {
+  const period = 7 * CHUNK_SIZE_BYTES;
+  for (let offset = 0; offset < sizeBytes; offset += period) yield* fileOf(Math.min(period, sizeBytes - offset), seed);
 }
 
 export async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -114,4 +121,12 @@ export function node(
 /** Link to an honest leaf. */
 export function linkTo({ cid, bytes }: Block): Child {
   return { cid, size: bytes.length, tsize: bytes.length };
+}
+
+/** Changes one bit of a file. */
+export async function flipBit(path: string): Promise<void> {
+  const bytes = await readFile(path);
+  bytes[0] = (bytes[0] ?? 0) ^ 1;
+  await chmod(path, 0o600);
+  await writeFile(path, bytes);
 }

@@ -10,6 +10,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { base32 } from 'multiformats/bases/base32';
+import type { CID } from 'multiformats/cid';
 
 const START_DEADLINE_MS = 60_000;
 
@@ -21,6 +23,8 @@ export interface KuboDaemon {
   readonly url: string;
   /** Runs the command line against this daemon, optionally with standard input; answers its standard output. */
   ipfs(args: readonly string[], input?: AsyncIterable<Uint8Array>): Promise<Buffer>;
+  /** The file in which its flatfs datastore keeps a block. */
+  pathOf(cid: CID): string;
   stop(): Promise<void>;
 }
 
@@ -99,6 +103,11 @@ export async function startKubo(binary: string, dir: string, settings: KuboSetti
   return {
     url,
     stop,
+    pathOf: (cid) => {
+      // Named by the multihash in upper-case base32 without the multibase letter, sharded by its next-to-last two.
+      const name = base32.encode(cid.multihash.bytes).slice(1).toUpperCase();
+      return join(repo, 'blocks', name.slice(-3, -1), `${name}.data`);
+    },
     ipfs: async (args, input) => {
       const command = spawn(binary, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
       const output: Buffer[] = [];

@@ -8,11 +8,14 @@ import { KuboBlockstore } from '../../node/ipfs/kubo-blockstore.ts';
 import { KuboRpc } from '../../node/ipfs/kubo-rpc.ts';
 import { openKuboStore } from '../../node/ipfs/open.ts';
 import { blobStoreContract } from './ipfs-contract.ts';
-import { collect, fileOf, leaf } from './ipfs-files.ts';
+import { collect, fileOf, flipBit, leaf } from './ipfs-files.ts';
 import { KUBO_BINARY, KUBO_SKIPPED, startKubo } from './ipfs-kubo-daemon.ts';
 import { MemoryIndex } from './ipfs-memory-index.ts';
 
 const CHUNK = CHUNK_SIZE_BYTES;
+
+// A daemon to start, files of hundreds of MiB to pass through it.
+t.setTimeout(120_000);
 const skip = KUBO_BINARY === undefined ? { skip: KUBO_SKIPPED } : {};
 const binary = KUBO_BINARY ?? '';
 
@@ -29,6 +32,7 @@ t.test('a daemon that is closed', skip, async (t) => {
     blobStoreContract(t, async () => ({
       blocks: new KuboBlockstore(rpc),
       reopen: async () => new KuboBlockstore(rpc),
+      damage: (cid) => flipBit(kubo.pathOf(cid)),
     }));
   });
 
