@@ -1,0 +1,24 @@
+/**
+ * Who keeps a copy: an order of the organisations for each CID that every node computes alike (rendezvous hashing).
+ * The first `replicas` of it fetch at once; the next ones step in, one after the other, while copies are missing.
+ */
+import { compareBytes, utf8 } from '../../common/bytes.ts';
+import { H } from '../../common/crypto/hash.ts';
+import type { OrgId } from '../../common/protocol/primitives.ts';
+
+/** The other organisations in the order in which they are to hold the blob. */
+export function replicaOrder(cid: Uint8Array, writer: OrgId, organisations: readonly OrgId[]): readonly OrgId[] {
+  return organisations
+    .filter((org) => org !== writer)
+    .map((org) => ({ org, weight: H('replica-order', cid, utf8(org)) }))
+    .sort((a, b) => compareBytes(a.weight, b.weight))
+    .map(({ org }) => org);
+}
+
+/**
+ * Milliseconds that an organisation waits before it makes a copy, from when the record was committed; null for none.
+ * @param rank position in `replicaOrder`; -1 for the writer, who has the original
+ */
+export function standbyMs(rank: number, replicas: number, stepMs: number): number {
+  return rank < replicas ? 0 : (rank - replicas + 1) * stepMs;
+}
