@@ -2,7 +2,7 @@
  * A request with what has been decided on it so far: the one reading that approvals, denials, grants and explanations
  * share, so that they cannot disagree.
  */
-import { compareBytes } from '../common/bytes.ts';
+import { compareBytes, equalBytes } from '../common/bytes.ts';
 import { assert } from '../common/errors.ts';
 import type { PolicyRule } from '../common/protocol/policy.ts';
 import type { Hash, OrgId } from '../common/protocol/primitives.ts';
@@ -18,13 +18,13 @@ import {
   statePrefix,
 } from '../common/protocol/state-entries.ts';
 import { type ApprovalTree, compileTree } from './approval-tree.ts';
-import { eligibility, type Judging, ownerIsCustodialHere } from './eligibility.ts';
+import { eligibility, isCustodialHere, isRequester, type Judging } from './eligibility.ts';
 import { MAX_APPROVALS_PER_REQUEST } from './limits.ts';
 import { type Candidate, type Seating, seat } from './matching.ts';
 import { accountOf } from './organisations.ts';
 import type { Context } from './context.ts';
 import { personKey, samePerson } from './persons.ts';
-import { type Possibility, possibility, type Prospect } from './satisfiability.ts';
+import { OWNER, type Possibility, possibility, type Prospect } from './satisfiability.ts';
 
 export interface AccessCase {
   readonly request: RequestEntry;
@@ -115,14 +115,16 @@ export function prospects(on: AccessCase): Possibility {
   assert(owner !== undefined, "a record's owner has an account");
   const prospect: Prospect = {
     denied: deniedSlots(on),
-    owner: !ownerIsCustodialHere(owner, on.request.requesterOrg),
+    owner: !isCustodialHere(owner, on.request.requesterOrg),
     recordOrg: on.request.recordOrg,
     requesterOrg: on.request.requesterOrg,
     named: (id) => {
       const account = accountOf(state, id);
-      if (account === undefined || decisionOfPerson(on, account)?.approve === false) return null;
-      const requester = { id: on.request.request.requester, personTag: on.request.requesterTag };
-      return samePerson(account, requester) ? null : { person: personKey(account), org: account.orgId };
+      if (account === undefined || isCustodialHere(account, on.request.requesterOrg)) return null;
+      if (isRequester(on.on.request, account) || decisionOfPerson(on, account)?.approve === false) return null;
+      // By the same name as the owner slot's stand-in: one person, who fills one of these slots.
+      const person = equalBytes(id, on.request.owner) ? OWNER : personKey(account);
+      return { person, org: account.orgId };
     },
   };
   return possibility(on.tree, prospect);

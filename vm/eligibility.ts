@@ -69,19 +69,15 @@ function roleFault(
   return fault;
 }
 
-/**
- * A hospital that keeps a patient's key would approve its own request: then the owner slot stays empty. The same for the
- * owner's own request by such a key.
- */
-export const ownerIsCustodialHere = (owner: AccountEntry, requesterOrg: OrgId): boolean =>
-  owner.custodial && owner.orgId === requesterOrg;
+/** A hospital that keeps a patient's key would approve its own request with it: such a key fills none of its slots. */
+export const isCustodialHere = (account: AccountEntry, requesterOrg: OrgId): boolean =>
+  account.custodial && account.orgId === requesterOrg;
 
 function slotFault(on: Judging, account: AccountEntry, slot: Slot): RejectionCode | null {
   const { request } = on;
   switch (slot.kind) {
     case 'owner':
-      if (!equalBytes(account.id, request.owner)) return 'NOT_AN_APPROVER';
-      return ownerIsCustodialHere(account, request.requesterOrg) ? 'CUSTODIAL_OWNER' : null;
+      return equalBytes(account.id, request.owner) ? null : 'NOT_AN_APPROVER';
     case 'person':
       return equalBytes(account.id, slot.account) ? null : 'NOT_AN_APPROVER';
     case 'role':
@@ -103,6 +99,7 @@ const NO_SLOT = (reason: RejectionCode): Eligibility => ({ mask: 0, reason });
 function accountFault(on: Judging, account: AccountEntry): RejectionCode | null {
   if (account.kind === 'service') return 'NOT_AN_APPROVER';
   if (!isActive(on.state, account)) return 'ACCOUNT_SUSPENDED';
+  if (isCustodialHere(account, on.request.requesterOrg)) return 'CUSTODIAL_OWNER';
   const { recoveredMs } = account;
   if (recoveredMs !== null && recoveredMs + on.params.roleCoolingMs >= on.request.createdMs)
     return 'ACCOUNT_RECENTLY_RECOVERED';

@@ -75,18 +75,24 @@ export interface AccessDecision {
   readonly message: string;
   /** The request that decides: the grant, or the last one that is not. */
   readonly requestHash: Hash | null;
+  /** The version of the record that it is for. */
+  readonly version: number | null;
   readonly notAfterMs: TimeMs | null;
 }
 
-function answer(
-  reason: AnswerCode,
-  of: { readonly hash: Hash; readonly notAfterMs: TimeMs } | null = null,
-): AccessDecision {
+interface Deciding {
+  readonly hash: Hash;
+  readonly version: number;
+  readonly notAfterMs: TimeMs;
+}
+
+function answer(reason: AnswerCode, of: Deciding | null = null): AccessDecision {
   return {
     decision: reason === 'GRANTED' ? 'allow' : 'deny',
     reason,
     message: ANSWERS[reason],
     requestHash: of?.hash ?? null,
+    version: of?.version ?? null,
     notAfterMs: of?.notAfterMs ?? null,
   };
 }
@@ -94,13 +100,15 @@ function answer(
 /** Of the active grants of this person and record, the one that lasts longest for the purpose. */
 function findGrant(reader: StateReader, asked: AccessQuestion): AccessDecision | null {
   const prefix = statePrefix.grantsOf(asked.recordId, asked.subject);
-  let best: { hash: Hash; notAfterMs: TimeMs } | null = null;
+  let best: Deciding | null = null;
   let other = false;
   for (const { key, value } of reader.range({ ...prefixRange(prefix), limit: MAX_CHECKED_GRANTS })) {
-    const { purpose, notAfterMs } = decodeTrusted(grantEntry, value, 'grant');
+    const { purpose, version, notAfterMs } = decodeTrusted(grantEntry, value, 'grant');
     if (asked.atMs >= notAfterMs) continue;
     if (purpose !== asked.purpose) other = true;
-    else if (best === null || notAfterMs > best.notAfterMs) best = { hash: key.slice(prefix.length), notAfterMs };
+    else if (best === null || notAfterMs > best.notAfterMs) {
+      best = { hash: key.slice(prefix.length), version, notAfterMs };
+    }
   }
   if (best !== null) return answer('GRANTED', best);
   return other ? answer('WRONG_PURPOSE') : null;
@@ -128,7 +136,11 @@ function lastRequest(reader: StateReader, state: Overlay, asked: AccessQuestion)
     if (purpose !== asked.purpose || !equalBytes(requester, asked.subject)) continue;
     const request = state.must(requestEntry, stateKey.request(hash), 'request of a record');
     const lapsed = request.status === 'pending' && !isPending(request, asked.atMs);
-    return answer(lapsed ? 'EXPIRED' : AFTER[request.status], { hash, notAfterMs: request.request.notAfterMs });
+    return answer(lapsed ? 'EXPIRED' : AFTER[request.status], {
+      hash,
+      version: request.request.version,
+      notAfterMs: request.request.notAfterMs,
+    });
   }
   return answer('NO_GRANT');
 }

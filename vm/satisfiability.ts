@@ -19,6 +19,9 @@ export interface Prospect {
   readonly named: (account: Uint8Array) => { readonly person: string; readonly org: string } | null;
 }
 
+/** Stand-in of the owner. */
+export const OWNER = 'owner';
+
 function scopeOrg(scope: OrgScope, prospect: Prospect, slot: number): string {
   switch (scope.kind) {
     case 'writer':
@@ -43,7 +46,7 @@ function standIns(tree: ApprovalTree, prospect: Prospect): Map<string, { mask: n
   tree.slots.forEach((slot, index) => {
     if ((prospect.denied & (1 << index)) !== 0) return;
     if (slot.kind === 'owner') {
-      if (prospect.owner) add('owner', prospect.recordOrg, index);
+      if (prospect.owner) add(OWNER, prospect.recordOrg, index);
     } else if (slot.kind === 'person') {
       const named = prospect.named(slot.account);
       if (named !== null) add(named.person, named.org, index);
