@@ -12,4 +12,8 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   { name: 'keys', summary: 'make, list, copy keys of this home', load: () => import('./commands/keys.ts') },
+  { name: 'account', summary: 'enrol, suspend, rotate, recover accounts', load: () => import('./commands/account.ts') },
+  { name: 'role', summary: 'grant and revoke roles', load: () => import('./commands/role.ts') },
+  { name: 'org', summary: 'organisations, and the tokens that hide words', load: () => import('./commands/org.ts') },
+  { name: 'policy', summary: 'who may ask, and whose approval it takes', load: () => import('./commands/policy.ts') },
 ];

@@ -1,0 +1,72 @@
+/** Policies, approval trees and who has approved, as lines for people. */
+import type { ApprovalNode, OrgScope, PolicyDocument, PolicyRule } from '../common/protocol/policy.ts';
+import { hexOf } from './hex.ts';
+import { duration } from './text.ts';
+
+function scopeWords(scope: OrgScope): string {
+  switch (scope.kind) {
+    case 'writer':
+      return ' of the writing hospital';
+    case 'requester':
+      return " of the requester's organisation";
+    case 'named':
+      return ` of ${scope.orgId}`;
+    case 'any':
+      return ' of any organisation';
+  }
+}
+
+const departmentWords = (department: Uint8Array | null): string =>
+  department === null ? '' : `, department ${hexOf(department)}`;
+
+/** One slot in words. */
+export function slotWords(node: Exclude<ApprovalNode, { readonly kind: 'threshold' }>): string {
+  switch (node.kind) {
+    case 'owner':
+      return 'the owner (the patient)';
+    case 'attending':
+      return 'an attending physician of the owner';
+    case 'role':
+      return `${node.role}${scopeWords(node.scope)}${departmentWords(node.department)}`;
+    case 'person':
+      return `the person ${hexOf(node.account)}`;
+  }
+}
+
+export function thresholdWords(k: number, of: number): string {
+  if (k === of) return of === 1 ? 'this:' : 'all of:';
+  return k === 1 ? 'one of:' : `at least ${k} of these ${of}:`;
+}
+
+/** The tree, two spaces deeper with each level. */
+export function treeLines(node: ApprovalNode, indent = ''): string[] {
+  if (node.kind !== 'threshold') return [`${indent}${slotWords(node)}`];
+  return [
+    `${indent}${thresholdWords(node.k, node.of.length)}`,
+    ...node.of.flatMap((child) => treeLines(child, `${indent}  `)),
+  ];
+}
+
+export function ruleLines(rule: PolicyRule, index: number): string[] {
+  const requesters = rule.requesters.map((r) => `${r.role}${scopeWords(r.scope)}${departmentWords(r.department)}`);
+  return [
+    `rule ${index}: for ${rule.purposes.join(', ')}, at most ${duration(rule.maxDurationMs)}`,
+    `  asked for by   ${requesters.join('; or ')}`,
+    ...(rule.categories === null ? [] : [`  categories     ${rule.categories.map(hexOf).join(' ')}`]),
+    '  approved by',
+    ...treeLines(rule.approvals, '    '),
+  ];
+}
+
+export function policyLines(document: PolicyDocument): string[] {
+  const holders = [
+    ...(document.patientWrap ? ['the patient'] : []),
+    ...(document.custodian ? ["the writing hospital's custodian"] : []),
+  ];
+  return [
+    `keys are held by ${holders.join(' and ')}`,
+    ...document.rules.flatMap(ruleLines),
+    'changed by',
+    ...treeLines(document.adminRule, '    '),
+  ];
+}
