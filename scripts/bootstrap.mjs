@@ -14,7 +14,7 @@ const PROGRAMS = {
   check: { run: ['scripts/check.mjs'], dev: true },
   format: { run: ['node_modules/prettier/bin/prettier.cjs', '--write', '.'], dev: true },
   bench: { run: ['scripts/bench.ts'], dev: true },
-  sim: { run: ['scripts/sim.ts'], dev: true },
+  sim: { run: ['test/sim/run.ts'], dev: true },
 };
 
 const [name = '', ...args] = process.argv.slice(2);

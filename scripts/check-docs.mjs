@@ -80,19 +80,18 @@ function problemsOf(file) {
   );
 }
 
-/** docs/adr: numbered without a gap, and README.md lists each. That each listed one exists, the links say. */
+/** docs/adr: each has a number of its own, and README.md lists it. That what is listed exists, the links say. */
 function decisionProblems() {
   const folder = join(ROOT, 'docs', 'adr');
   const index = readFileSync(join(folder, 'README.md'), 'utf8');
   const files = readdirSync(folder).filter((name) => name.endsWith('.md') && name !== 'README.md');
-  return files
-    .sort()
-    .flatMap((name, at) => [
-      ...(name.startsWith(`${String(at + 1).padStart(4, '0')}-`)
-        ? []
-        : [`docs/adr/${name}: expected number ${at + 1}`]),
-      ...(index.includes(`(${name})`) ? [] : [`docs/adr/README.md: does not list ${name}`]),
-    ]);
+  const numbers = files.map((name) => /^\d{4}(?=-)/.exec(name)?.[0]);
+  return files.flatMap((name, at) => [
+    ...(numbers[at] !== undefined && numbers.indexOf(numbers[at]) === at
+      ? []
+      : [`docs/adr/${name}: needs a number of its own`]),
+    ...(index.includes(`(${name})`) ? [] : [`docs/adr/README.md: does not list ${name}`]),
+  ]);
 }
 
 const problems = [...documents(ROOT).flatMap(problemsOf), ...decisionProblems()];
