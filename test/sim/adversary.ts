@@ -13,6 +13,10 @@ type Make = (prng: Prng) => Behaviour;
 
 const nothing = (): void => undefined;
 
+/** Does what the protocol says; for nodes that the checkers must not hold to it, such as two with one key. */
+export const obedient: Behaviour = { name: 'obedient', outgoing: (_node, message) => [message], received: nothing };
+
+/** Says nothing at all. */
 const silent: Make = () => ({ name: 'silent', outgoing: () => [], received: nothing });
 
 /** Two blocks for the two halves of the others, and votes for whatever each half believes. */
@@ -119,14 +123,34 @@ function flipped(bytes: Uint8Array, prng: Prng): Uint8Array {
 }
 
 function mutatedBlock(block: ProposedBlock, prng: Prng): ProposedBlock {
+  return withWrongField(block, prng.pick(Object.keys(block.header) as (keyof BlockHeader)[]), prng);
+}
+
+function withWrongField(block: ProposedBlock, field: keyof BlockHeader, prng: Prng): ProposedBlock {
   const { header } = block;
-  const field = prng.pick(Object.keys(header) as (keyof BlockHeader)[]);
   const value = header[field];
   const changed = typeof value === 'number' ? Math.max(0, value + prng.pick([-1, 1, 60_000])) : flipped(value, prng);
   return sealBlock({ ...header, [field]: changed }, block.block.txs);
 }
 
-/** As leader, headers that fail in one field. */
+/** As leader, blocks whose header is wrong in this one field: the same block for all. */
+export function wrongField(field: keyof BlockHeader, prng: Prng): Behaviour {
+  const wrong = new Map<string, ProposedBlock>();
+  return {
+    name: `wrong ${field}`,
+    received: nothing,
+    outgoing(node, message) {
+      const { body } = message;
+      if (body.kind !== 'prePrepare') return [message];
+      const key = bytesToHex(body.block.hash);
+      const block = wrong.get(key) ?? withWrongField(body.block, field, prng);
+      wrong.set(key, block);
+      return [node.sign({ ...body, block })];
+    },
+  };
+}
+
+/** As leader, headers that fail in some field. */
 const invalidBlocks: Make = (prng) => ({
   name: 'invalidBlocks',
   received: nothing,

@@ -20,6 +20,8 @@ export class Cluster {
   readonly params: ConsensusParams = { viewTimeoutMs: 200, viewTimeoutCapMs: 1_600 };
   readonly demotionBlocks = 16;
   weakness: Weakness | null = null;
+  /** A second process with the key of one of the nodes: it hears and says what that node may hear and say. */
+  twin: SimNode | null = null;
   /** How long a node that ended by itself stays down; null means that the scenario starts it again. */
   downtimeMs: number | null = null;
   #txs = 0;

@@ -135,6 +135,8 @@ export class SimNode {
     if (world.filter !== null && !world.filter(this.index, to, message)) return;
     const parcel: Parcel = { bytes: encodeMessage(message) };
     world.carry(this.index, to, () => nodes[to]?.receive(parcel));
+    const { twin } = this.cluster;
+    if (twin?.index === to) world.carry(this.index, to, () => twin.receive(parcel));
   }
 
   #queue(job: Job): void {
