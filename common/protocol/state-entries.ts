@@ -178,7 +178,6 @@ export const recoveryEntry = struct({
   openedBy: address,
   confirmedBy: address,
 });
-export type RecoveryEntry = TypeOf<typeof recoveryEntry>;
 
 export const attendingEntry = struct({
   sinceMs: timeMs,
@@ -265,7 +264,6 @@ export type DecisionEntry = TypeOf<typeof decisionEntry>;
 
 export const requestByRecordEntry = struct({ hash: hash32, purpose, requester: address });
 export const grantEntry = struct({ purpose, version: uint(), notAfterMs: timeMs });
-export type GrantEntry = TypeOf<typeof grantEntry>;
 export const deliveryEntry = struct({ sidecarHash: hash32, height, txIndex: uint() });
 export const auditEntry = struct({ timestampMs: timeMs, txHash: nullable(hash32), event });
 export type AuditEntry = TypeOf<typeof auditEntry>;
@@ -288,7 +286,6 @@ export const proposalEntry = struct({
 });
 export type ProposalEntry = TypeOf<typeof proposalEntry>;
 export const voteEntry = struct({ orgId, account: address, personTag: nullable(token32), approve: bool, atMs: timeMs });
-export type VoteEntry = TypeOf<typeof voteEntry>;
 
 /** Where the stored state entry of an execution is not what it should be: never from outside. */
 export const STATE_VALUE_MAX_BYTES = 64 * 1024;
