@@ -2,7 +2,7 @@
  * Statements that two or three people sign before one of them submits: enrolments, recoveries, attending relations. A
  * file goes from hand to hand; each adds a signature over the statement's canonical bytes, having read what it says.
  */
-import { encode } from '../common/codec.ts';
+import { encode, type TypeOf } from '../common/codec.ts';
 import { equalBytes } from '../common/bytes.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import { sm2Address } from '../common/crypto/sm2.ts';
@@ -22,7 +22,6 @@ import {
   type Enrolment,
   recovery,
 } from '../common/protocol/transaction.ts';
-import { type TypeOf } from '../common/codec.ts';
 import { bytesField, codecField, type DocumentFields, readDocument, writeDocument } from './documents.ts';
 import { ClientError } from './errors.ts';
 import { hexOf } from './hex.ts';

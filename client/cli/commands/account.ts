@@ -1,7 +1,7 @@
 /** `emrchain account`: enrolment from hand to hand, suspension, rotation and recovery of keys. */
 import { equalBytes } from '../../../common/bytes.ts';
 import { sm2Address } from '../../../common/crypto/sm2.ts';
-import { ACCOUNT_KINDS, type AccountKind } from '../../../common/protocol/transaction.ts';
+import { ACCOUNT_KINDS } from '../../../common/protocol/transaction.ts';
 import { rotationPossessionHash } from '../../../common/protocol/statements.ts';
 import type { ResultOf } from '../../../rpc/methods.ts';
 import { ClientError } from '../../errors.ts';
@@ -54,7 +54,7 @@ async function request(
   session: Session,
   options: TagOptions & { org: string; kind: string; custodial?: boolean; out: string },
 ): Promise<Result> {
-  const kind = ACCOUNT_KINDS.find((known) => known === options.kind) as AccountKind | undefined;
+  const kind = ACCOUNT_KINDS.find((known) => known === options.kind);
   if (kind === undefined) {
     throw new ClientError(
       'ACCOUNT_KIND_UNKNOWN',

@@ -1,5 +1,5 @@
 /** `emrchain role`: who may do what in an organisation, until when. */
-import { ROLES, type Role } from '../../../common/protocol/policy.ts';
+import { ROLES } from '../../../common/protocol/policy.ts';
 import type { ResultOf } from '../../../rpc/methods.ts';
 import { ClientError } from '../../errors.ts';
 import { hexOf, parseId } from '../../hex.ts';
@@ -51,7 +51,7 @@ export async function departmentToken(session: Session, options: ScopeOptions): 
 }
 
 async function scopeOf(session: Session, options: ScopeOptions, account: string, name: string) {
-  const role = ROLES.find((known) => known === name) as Role | undefined;
+  const role = ROLES.find((known) => known === name);
   if (role === undefined) {
     throw new ClientError('ROLE_UNKNOWN', `There is no role "${clean(name)}".`, `Roles are: ${ROLES.join(', ')}.`);
   }
