@@ -28,7 +28,7 @@ export const MAX_CRITICAL_BIT = BITS_PER_BYTE * MAX_STATE_KEY_BYTES - 1;
  * Most inner nodes above a leaf: each tests a later bit, and bit 0 (whether there is a first byte) is the same in all
  * keys. Only whoever chooses raw key bytes gets there, at one key for each level.
  */
-export const MAX_STATE_DEPTH = MAX_CRITICAL_BIT;
+export const MAX_STATE_DEPTH = BITS_PER_BYTE * MAX_STATE_KEY_BYTES - 1;
 
 export function isStateKey(key: Uint8Array): boolean {
   return key.length >= 1 && key.length <= MAX_STATE_KEY_BYTES;

@@ -42,12 +42,10 @@ export interface NewNode {
 
 /** Heights are stored in 6 bytes, which is beyond any that a chain reaches. */
 export const MAX_VERSION = 2 ** 48 - 1;
-export const MAX_SEQUENCE = 2 ** 32 - 1;
 
 const HASH_BYTES = 32;
 /** Version (6 bytes) and sequence (4), big-endian. */
 const NAME_BYTES = 10;
-export const NODE_KEY_BYTES = NAME_BYTES;
 /** A reference as it is stored: name and hash. */
 const REF_BYTES = NAME_BYTES + HASH_BYTES;
 /** Where its hash begins. */
