@@ -286,6 +286,7 @@ export const proposalEntry = struct({
 });
 export type ProposalEntry = TypeOf<typeof proposalEntry>;
 export const voteEntry = struct({ orgId, account: address, personTag: nullable(token32), approve: bool, atMs: timeMs });
+export type VoteEntry = TypeOf<typeof voteEntry>;
 
 /** Where the stored state entry of an execution is not what it should be: never from outside. */
 export const STATE_VALUE_MAX_BYTES = 64 * 1024;
