@@ -135,7 +135,7 @@ export function oneOf<const W extends readonly string[]>(words: W): Codec<W[numb
       return value;
     },
     fromCbor: (value, path) =>
-      typeof value === 'string' && known.has(value) ? (value as W[number]) : fail(path, `one of ${words.join(', ')}`),
+      typeof value === 'string' && known.has(value) ? value : fail(path, `one of ${words.join(', ')}`),
   };
 }
 
@@ -156,18 +156,16 @@ export function list<T>(item: Codec<T>, max: number, min = 0): Codec<readonly T[
     },
     fromCbor(value, path) {
       if (!Array.isArray(value) || value.length < min || value.length > max) fail(path, `${min} to ${max} items`);
-      return value.map((v, i) => item.fromCbor(v, `${path}[${i}]`));
+      return (value as readonly unknown[]).map((v, i) => item.fromCbor(v, `${path}[${i}]`));
     },
   };
 }
 
-type Fields = Readonly<Record<string, Codec<never>>>;
 type StructOf<F> = { readonly [K in keyof F]: TypeOf<F[K]> };
 
 /** A structure, encoded as the array of its fields in the order in which they are written down here. */
-export function struct<F extends Record<string, Codec<any>>>(fields: F): Codec<StructOf<F>> {
-  // eslint-disable-line @typescript-eslint/no-explicit-any -- inference over heterogeneous codecs
-  const entries = Object.entries(fields as unknown as Fields) as readonly (readonly [string, Codec<unknown>])[];
+export function struct<F extends Record<string, Codec<unknown>>>(fields: F): Codec<StructOf<F>> {
+  const entries: readonly (readonly [string, Codec<unknown>])[] = Object.entries(fields);
   return {
     toCbor: (value) => entries.map(([name, codec]) => codec.toCbor((value as Record<string, unknown>)[name])),
     fromCbor(value, path) {
@@ -182,7 +180,7 @@ export function struct<F extends Record<string, Codec<any>>>(fields: F): Codec<S
   };
 }
 
-type Variants = Record<string, Codec<any>>; // eslint-disable-line @typescript-eslint/no-explicit-any -- as above
+type Variants = Record<string, Codec<unknown>>;
 type UnionOf<V> = { [K in keyof V & string]: { readonly kind: K } & TypeOf<V[K]> }[keyof V & string];
 
 /** A tagged union of structures, encoded as `[tag, structure]`; in TypeScript the structure's fields beside `kind`. */
@@ -195,10 +193,11 @@ export function union<V extends Variants>(variants: V): Codec<UnionOf<V>> {
       return [value.kind, (codec as Codec<unknown>).toCbor(value)];
     },
     fromCbor(value, path) {
-      if (!Array.isArray(value) || value.length !== 2 || typeof value[0] !== 'string') fail(path, '[variant, fields]');
-      const codec = known.get(value[0]);
+      if (!Array.isArray(value) || value.length !== 2) fail(path, '[variant, fields]');
+      const [kind, fields] = value as readonly [unknown, unknown];
+      const codec = typeof kind === 'string' ? known.get(kind) : undefined;
       if (codec === undefined) fail(path, `a known variant, not one of ${known.size} kinds`);
-      return { kind: value[0], ...(codec.fromCbor(value[1], `${path}<${value[0]}>`) as object) } as UnionOf<V>;
+      return { kind, ...(codec.fromCbor(fields, `${path}<${String(kind)}>`) as object) } as UnionOf<V>;
     },
   };
 }

@@ -46,5 +46,5 @@ export function assert(condition: unknown, message: string): asserts condition {
 
 /** For the default arm of a switch over a union: the compiler proves that it cannot be reached. */
 export function unreachable(value: never): never {
-  throw new InvariantError(`unreachable variant: ${String((value as { kind?: unknown } | null)?.kind ?? value)}`);
+  throw new InvariantError(`unreachable variant: ${JSON.stringify((value as { kind?: string } | null)?.kind)}`);
 }

@@ -117,4 +117,8 @@ export function verifyCertificate(
   return accept(undefined);
 }
 
-export const inclusionProof = struct({ index: uint(MAX_BLOCK_TXS), total: uint(MAX_BLOCK_TXS), path: list(bytes(32), 16) });
+export const inclusionProof = struct({
+  index: uint(MAX_BLOCK_TXS),
+  total: uint(MAX_BLOCK_TXS),
+  path: list(bytes(32), 16),
+});

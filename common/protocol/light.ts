@@ -61,13 +61,7 @@ export function verifyHeader(trusted: TrustedSet, proof: CertifiedHeader, engine
     return reject('HEADER_TOO_OLD', 'the header is older than the validator set that is trusted');
   }
   const hash = blockHash(proof.header);
-  const certified: Verdict = verifyCertificate(
-    header.value,
-    hash,
-    proof.certificate as Certificate,
-    trusted.validators,
-    engine,
-  );
+  const certified: Verdict = verifyCertificate(header.value, hash, proof.certificate, trusted.validators, engine);
   return certified.ok ? accept({ header: header.value, hash, trusted }) : certified;
 }
 

@@ -31,8 +31,7 @@ export const headerHashOf = (h: {
   readonly owner: Address;
   readonly writer: Address;
   readonly issuedAtMs: number;
-}): Hash =>
-  H('emr-header', h.recordId, u32be(h.version), h.contentRoot, h.owner, h.writer, u64be(h.issuedAtMs));
+}): Hash => H('emr-header', h.recordId, u32be(h.version), h.contentRoot, h.owner, h.writer, u64be(h.issuedAtMs));
 
 /** What the owner signs when a record is written: everything that the record says about itself. */
 export const writeSigningHash = (w: {

@@ -16,16 +16,25 @@ export const voteSigningHash = (chainId: Hash, kind: VoteKind, height: Height, v
   H(`vote/${kind}`, chainId, u64be(height), u64be(view), digest);
 
 /** Over the canonical body of a view-change, new-view or status message. Signed by a validator key. */
-export const consensusSigningHash = (chainId: Hash, kind: 'viewchange' | 'newview' | 'status', body: Uint8Array): Hash =>
-  H(`consensus/${kind}`, chainId, body);
+export const consensusSigningHash = (
+  chainId: Hash,
+  kind: 'viewchange' | 'newview' | 'status',
+  body: Uint8Array,
+): Hash => H(`consensus/${kind}`, chainId, body);
 
 /** Proof of possession of a key that is enrolled, rotated in, or recovered to. Signed by that new key. */
-export const possessionSigningHash = (chainId: Hash, purpose: 'enrol' | 'rotate' | 'recover', statement: Uint8Array): Hash =>
-  H(`possession/${purpose}`, chainId, statement);
+export const possessionSigningHash = (
+  chainId: Hash,
+  purpose: 'enrol' | 'rotate' | 'recover',
+  statement: Uint8Array,
+): Hash => H(`possession/${purpose}`, chainId, statement);
 
 /** What a second party signs when it confirms the statement of another party's call. */
-export const countersignSigningHash = (chainId: Hash, purpose: 'enrol' | 'recover' | 'attending', statement: Uint8Array): Hash =>
-  H(`countersign/${purpose}`, chainId, statement);
+export const countersignSigningHash = (
+  chainId: Hash,
+  purpose: 'enrol' | 'recover' | 'attending',
+  statement: Uint8Array,
+): Hash => H(`countersign/${purpose}`, chainId, statement);
 
 /** A replica's receipt that it holds a whole ciphertext durably. Signed by its validator key. */
 export const replicaReceiptSigningHash = (chainId: Hash, cid: Uint8Array, dataDigest: Hash, holder: Address): Hash =>
@@ -46,7 +55,15 @@ export const rpcAuthSigningHash = (token: {
   readonly nonce: Uint8Array;
   readonly notAfterMs: number;
 }): Hash =>
-  H('rpc-auth', utf8(token.network), token.chainId, token.nodeId, utf8(token.origin), token.nonce, u64be(token.notAfterMs));
+  H(
+    'rpc-auth',
+    utf8(token.network),
+    token.chainId,
+    token.nodeId,
+    utf8(token.origin),
+    token.nonce,
+    u64be(token.notAfterMs),
+  );
 
 /** Binds a record's label to everything that the key release depends on (custody protocol, section 5.2). */
 export const recordLabelFields = (r: {

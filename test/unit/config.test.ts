@@ -129,12 +129,8 @@ t.test('node configuration', async (t) => {
     parseNodeConfig('config.yaml', 'rpc:\n  port: 70000\n  hots: x\nlog:\n  level: loud\n', '/'),
   );
   t.same(
-    problems.map((p) => [p.path, p.line]).sort(),
-    [
-      ['log.level', 5],
-      ['rpc.hots', 3],
-      ['rpc.port', 2],
-    ],
+    problems.map((p) => `${p.path} ${p.line}`).sort((a, b) => (a < b ? -1 : 1)),
+    ['log.level 5', 'rpc.hots 3', 'rpc.port 2'],
     'all at once, each with its line',
   );
   t.match(
