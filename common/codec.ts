@@ -194,7 +194,7 @@ export function union<V extends Variants>(variants: V): Codec<UnionOf<V>> {
     },
     fromCbor(value, path) {
       if (!Array.isArray(value) || value.length !== 2) fail(path, '[variant, fields]');
-      const [kind, fields] = value as readonly [unknown, unknown];
+      const [kind, fields] = value as readonly unknown[];
       const codec = typeof kind === 'string' ? known.get(kind) : undefined;
       if (codec === undefined) fail(path, `a known variant, not one of ${known.size} kinds`);
       return { kind, ...(codec.fromCbor(fields, `${path}<${String(kind)}>`) as object) } as UnionOf<V>;

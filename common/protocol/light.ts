@@ -14,7 +14,6 @@ import {
   blockHash,
   blockHeader,
   certificate,
-  type Certificate,
   MAX_HEADER_BYTES,
   verifyCertificate,
 } from './block.ts';
