@@ -123,5 +123,6 @@ export function either<A, B>(first: Schema<A>, second: Schema<B>): Schema<A | B>
  * schema only says that it is an object with these properties.
  */
 export function structure<T>(name: string, required: readonly string[]): Schema<T> {
-  return schema({ type: 'object', title: name, required });
+  const properties = Object.fromEntries(required.map((property) => [property, {}]));
+  return schema({ type: 'object', title: name, required, properties });
 }

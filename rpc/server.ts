@@ -13,7 +13,7 @@ import { Blocks } from './blocks.ts';
 import { CommitWaiters } from './commit-waiters.ts';
 import type { RpcConfig } from './config.ts';
 import { Cursors } from './cursors.ts';
-import { errorBody, RPC_ERRORS, RpcError, type RpcErrorName } from './errors.ts';
+import { RPC_ERRORS, RpcError, type RpcErrorName } from './errors.ts';
 import { explorerRoutes } from './explorer/routes.ts';
 import { Facts } from './facts.ts';
 import { allHandlers } from './handlers/index.ts';
@@ -136,6 +136,10 @@ function createApp({ limits, tls }: RpcConfig): FastifyInstance {
     forceCloseConnections: true,
     genReqId: () => bytesToHex(crypto.getRandomValues(new Uint8Array(6))),
     clientErrorHandler: answerMalformedHttp,
+    // Addresses that the router cannot read: no hook has seen them, and none needs to.
+    frameworkErrors: (_error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
+      void reply.code(404).type('application/json').send(noSuchRoute(request.id));
+    },
     routerOptions: { maxParamLength: 128 },
   } as const;
   // With TLS the instance has another type of server; nothing here depends on which.
@@ -197,8 +201,6 @@ const TRANSPORT_ERRORS: Readonly<
     'The body is not as long as it says.',
   ],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['PARSE_ERROR', 'NOT_JSON', 400, 'The body is empty.'],
-  FST_ERR_MAX_PARAM_LENGTH: ['NOT_FOUND', 'NO_SUCH_ROUTE', 404, 'There is nothing at this address.'],
-  FST_ERR_BAD_URL: ['NOT_FOUND', 'NO_SUCH_ROUTE', 404, 'There is nothing at this address.'],
 };
 
 function formErrors(app: FastifyInstance, rpc: JsonRpc): void {
@@ -215,11 +217,11 @@ function formErrors(app: FastifyInstance, rpc: JsonRpc): void {
     const status = error.code === 'RANGE_NOT_SATISFIABLE' ? 416 : statusOf(described.code);
     return reply.code(status).type('application/json').send({ jsonrpc: '2.0', id: null, error: described });
   });
-  app.setNotFoundHandler((request, reply) => {
-    const error = errorBody('NOT_FOUND', 'There is nothing at this address.', 'NO_SUCH_ROUTE', request.id);
-    return reply.code(404).send({ jsonrpc: '2.0', id: null, error });
-  });
+  app.setNotFoundHandler((request, reply) => reply.code(404).send(noSuchRoute(request.id)));
 }
+
+const noSuchRoute = (requestId: string): object =>
+  orphanFailure('NOT_FOUND', 'There is nothing at this address.', 'NO_SUCH_ROUTE', requestId);
 
 const STATUS_BY_CODE = new Map<number, number>(
   Object.values(RPC_ERRORS).map(({ code, httpStatus }) => [code, httpStatus]),
