@@ -3,9 +3,10 @@
  * asked of validators that are elsewhere. What a validator says of itself decides only what is offered and asked for;
  * blocks and views prove themselves. Steps in brackets: docs/protocol.md.
  */
+import { equalBytes } from '../common/bytes.ts';
 import type { Height, View } from '../common/protocol/primitives.ts';
 import type { PrePrepare, Signed, SignedMessage, Status } from './messages.ts';
-import { castIn, emit, heldBlock, isLeader, leaderOfView, mayVote, type ReplicaState } from './state.ts';
+import { castIn, emit, heldBlock, isLeader, leaderOfView, mayVote, refuse, type ReplicaState } from './state.ts';
 import { RETRANSMIT_MS, startTimer } from './timers.ts';
 import type { Phase, Verified } from './types.ts';
 import { announceViewChange } from './view-change.ts';
@@ -31,7 +32,8 @@ export function tick(state: ReplicaState): void {
   for (const [validator, claim] of state.peers) {
     if (claim.height > state.head.height) askForBlocks(state, validator, claim.height);
     // One that is a block late for a moment is not stuck: only who has not moved since the last tick.
-    if (claim.height < state.head.height && claim.heightAtTick === claim.height) offerBlocks(state, validator, claim.height + 1);
+    if (claim.height < state.head.height && claim.heightAtTick === claim.height)
+      offerBlocks(state, validator, claim.height + 1);
     state.peers.set(validator, { height: claim.height, heightAtTick: claim.height });
   }
   if (mayVote(state)) resendOwn(state);
@@ -55,7 +57,11 @@ export function resendOwn(state: ReplicaState): void {
     const own = height.current.own.get(kind);
     // Not fed back yet, or signed before a restart: the promise is on disk, and is signed again.
     if (own !== undefined) emit(state, { kind: 'send', to: null, message: own });
-    else emit(state, { kind: 'broadcast', message: { kind, height: height.height, view: height.view, digest: cast.digest } });
+    else
+      emit(state, {
+        kind: 'broadcast',
+        message: { kind, height: height.height, view: height.view, digest: cast.digest },
+      });
   }
 }
 
@@ -84,8 +90,15 @@ function resendProposal(state: ReplicaState): void {
 function bringToView(state: ReplicaState, to: number): void {
   if (!firstSinceTick(state, `view/${to}`)) return;
   const { current: view } = state.current;
-  const messages = [view.newView, view.own.get('prePrepare'), view.own.get('prepare'), view.own.get('commit'), view.own.get('viewChange')];
-  for (const message of messages) if (message != null) emit(state, { kind: 'send', to, message });
+  const messages = [
+    view.newView,
+    view.own.get('prePrepare'),
+    view.own.get('prepare'),
+    view.own.get('commit'),
+    view.own.get('viewChange'),
+  ];
+  for (const message of messages)
+    if (message !== undefined && message !== null) emit(state, { kind: 'send', to, message });
 }
 
 /** [S5] A status: the validator's head, and its view above it. */
@@ -96,7 +109,9 @@ export function onStatus(state: ReplicaState, message: Verified<Signed<Status>>)
     return;
   }
   noteHead(state, validator, body.height);
-  if (body.height === state.head.height) noteView(state, validator, body.view);
+  if (body.height !== state.head.height) return;
+  if (!equalBytes(body.hash, state.head.hash)) refuse(state, message, 'OTHER_HEAD');
+  noteView(state, validator, body.view);
 }
 
 /** [S4] As a view change for the current height shows it, too: whoever asks for a view that has begun is shown it. */

@@ -5,7 +5,18 @@
  * one block and send another. What must not go in here: rules about when a message is valid (verification.ts).
  */
 import { equalBytes } from '../common/bytes.ts';
-import { type Codec, decode, encode, list, nullable, oneOf, struct, type TypeOf, uint, union } from '../common/codec.ts';
+import {
+  type Codec,
+  decode,
+  encode,
+  list,
+  nullable,
+  oneOf,
+  struct,
+  type TypeOf,
+  uint,
+  union,
+} from '../common/codec.ts';
 import { accept, reject, unreachable, type Verdict } from '../common/errors.ts';
 import {
   type Block,

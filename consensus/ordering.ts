@@ -219,11 +219,10 @@ export function onPrepare(state: ReplicaState, message: Verified<Signed<Prepare>
   if (earlier !== null) reportEquivocation(state, 'prepare', message, earlier);
 }
 
-/** [P7] Commits of any view count: whatever this replica thinks of views, a quorum has decided. */
+/** [P7] Commits of any view count, however far from here: whatever this replica thinks of views, a quorum has decided. */
 export function onCommit(state: ReplicaState, message: Verified<Signed<Commit>>): void {
   const height = state.current;
   const { view, digest } = message.body;
-  if (view > height.view + VIEW_WINDOW) return;
   const earlier = height.commits.add(message.validator, view, digest, message.signature);
   if (earlier !== null) return reportEquivocation(state, 'commit', message, earlier);
   height.certified ??= height.commits.quorumFor(view, digest);

@@ -142,7 +142,8 @@ function dispatch(state: ReplicaState, input: Input): void {
       return;
     case 'suspect': {
       const { height, view, mode } = state.current;
-      if (input.height === height && input.view === view && mode === 'normal') startViewChange(state, view + 1, 'suspect');
+      if (input.height === height && input.view === view && mode === 'normal')
+        startViewChange(state, view + 1, 'suspect');
       return;
     }
     default:
@@ -152,7 +153,8 @@ function dispatch(state: ReplicaState, input: Input): void {
 
 function onMessage(state: ReplicaState, message: Verified<SignedMessage>): void {
   const { body } = message;
-  if (body.kind === 'status') return onStatus(state, message as Verified<typeof message & { readonly body: typeof body }>);
+  if (body.kind === 'status')
+    return onStatus(state, message as Verified<typeof message & { readonly body: typeof body }>);
   const height = state.current;
   if (body.height !== height.height) {
     if (body.height === height.height + 1) keepForNextHeight(state, message);

@@ -70,7 +70,8 @@ export function checkSuccession(previous: SafetyRecord | null, next: SafetyRecor
   if (next.view < previous.view) return reject('RECORD_VIEW', 'an earlier view');
   for (const before of previous.votes) {
     const after = next.votes.find((v) => v.vote === before.vote);
-    if (after === undefined || after.view < before.view) return reject('RECORD_VOTE_LOST', `a ${before.vote} is forgotten`);
+    if (after === undefined || after.view < before.view)
+      return reject('RECORD_VOTE_LOST', `a ${before.vote} is forgotten`);
     if (after.view === before.view && !equalBytes(after.digest, before.digest)) {
       return reject('RECORD_DOUBLE_VOTE', `a second ${before.vote} in view ${before.view}`);
     }

@@ -122,11 +122,7 @@ export interface ReplicaState {
   effects: Effect[];
 }
 
-export function membershipOf(
-  identity: ReplicaIdentity,
-  head: ChainHead,
-  leaders: LeaderHistory,
-): Membership {
+export function membershipOf(identity: ReplicaIdentity, head: ChainHead, leaders: LeaderHistory): Membership {
   const count = head.validators.length;
   const self = head.validators.findIndex((v) => equalBytes(v.address, identity.address));
   return {

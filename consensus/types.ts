@@ -92,7 +92,12 @@ export type Input =
    * The host stored a block, by `commit` or by sync, at any moment: the core moves to the next height. Heights at or
    * below the core's are ignored, so that a sync and a commit of the same block may both report it.
    */
-  | { readonly kind: 'committed'; readonly head: ChainHead; readonly params: ConsensusParams; readonly leaders: LeaderHistory }
+  | {
+      readonly kind: 'committed';
+      readonly head: ChainHead;
+      readonly params: ConsensusParams;
+      readonly leaders: LeaderHistory;
+    }
   /** The host holds the leader of this view for a censor (a valid transaction left out too long): change the view. */
   | { readonly kind: 'suspect'; readonly height: Height; readonly view: View };
 
@@ -150,9 +155,21 @@ export type Report =
       readonly reason: 'timeout' | 'join' | 'invalidProposal' | 'suspect' | 'newView' | 'restored';
     }
   /** What the replica is waiting for, and whose messages are missing. On change and with every retransmission. */
-  | { readonly kind: 'phase'; readonly height: Height; readonly view: View; readonly phase: Phase; readonly missing: readonly number[] }
+  | {
+      readonly kind: 'phase';
+      readonly height: Height;
+      readonly view: View;
+      readonly phase: Phase;
+      readonly missing: readonly number[];
+    }
   /** A verified message that breaks a rule of the protocol; `code` is stable. */
-  | { readonly kind: 'refused'; readonly code: RefusalCode; readonly from: number; readonly height: Height; readonly view: View }
+  | {
+      readonly kind: 'refused';
+      readonly code: RefusalCode;
+      readonly from: number;
+      readonly height: Height;
+      readonly view: View;
+    }
   | { readonly kind: 'evidence'; readonly equivocation: Equivocation }
   /** Another process signs with this node's key: this replica stops voting until it is restarted. */
   | { readonly kind: 'keyInUse'; readonly height: Height; readonly view: View };
@@ -164,6 +181,16 @@ export type RefusalCode =
   | 'WRONG_TIME'
   | 'WRONG_PROPOSER'
   | 'WRONG_VALIDATOR_SET'
+  /** A status that names another block at the height of our head: a fork, or a lie. */
+  | 'OTHER_HEAD'
   | 'EXECUTION_FAILED';
 
-export type Phase = 'idle' | 'awaitProposal' | 'awaitExecution' | 'awaitPrepares' | 'awaitCommits' | 'awaitBody' | 'viewChange' | 'committing';
+export type Phase =
+  | 'idle'
+  | 'awaitProposal'
+  | 'awaitExecution'
+  | 'awaitPrepares'
+  | 'awaitCommits'
+  | 'awaitBody'
+  | 'viewChange'
+  | 'committing';

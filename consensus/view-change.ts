@@ -108,7 +108,9 @@ export function onNewView(state: ReplicaState, message: Verified<Signed<NewView>
  * [V5] What a new-view obliges its leader to propose: the block that was prepared in the highest view. Two different
  * ones of the same view would need more than f faulty validators; then the one of the lowest index is as good as any.
  */
-export function mandateOf(viewChanges: readonly { readonly prepared: PreparedCertificate | null }[]): PreparedCertificate | null {
+export function mandateOf(
+  viewChanges: readonly { readonly prepared: PreparedCertificate | null }[],
+): PreparedCertificate | null {
   let highest: PreparedCertificate | null = null;
   for (const { prepared } of viewChanges) {
     if (prepared !== null && (highest === null || prepared.view > highest.view)) highest = prepared;
@@ -116,7 +118,12 @@ export function mandateOf(viewChanges: readonly { readonly prepared: PreparedCer
   return highest;
 }
 
-function enterView(state: ReplicaState, view: View, mandate: PreparedCertificate | null, newView: Signed<NewView> | null): void {
+function enterView(
+  state: ReplicaState,
+  view: View,
+  mandate: PreparedCertificate | null,
+  newView: Signed<NewView> | null,
+): void {
   const height = state.current;
   const early = height.earlyPrePrepares.get(view);
   leaveView(height, view, 'normal');

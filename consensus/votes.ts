@@ -6,9 +6,12 @@ import { equalBytes } from '../common/bytes.ts';
 import type { Hash, Signature, View } from '../common/protocol/primitives.ts';
 import type { VoteSignature } from './messages.ts';
 
-/** Votes for views up to this far ahead of the current one are kept: messages overtake the new-view they belong to. */
+/** Proposals and Prepares for views up to this far ahead are kept: messages overtake the new-view they belong to. */
 export const VIEW_WINDOW = 4;
-/** Of one signer and kind, votes of at most this many views are kept; the lowest view goes first [P7]. */
+/**
+ * Of one signer and kind, votes of at most this many views are kept; the lowest view goes first [P7]. Who signs for
+ * invented views loses votes of its own by it and nobody else's; an honest one goes through views one after the other.
+ */
 const MAX_VIEWS_PER_SIGNER = 8;
 
 export interface StoredVote {
@@ -31,7 +34,7 @@ export class VoteBook {
   readonly #quorum: number;
 
   constructor(validatorCount: number, quorum: number) {
-    this.#bySigner = Array.from({ length: validatorCount }, () => new Map());
+    this.#bySigner = Array.from({ length: validatorCount }, () => new Map<View, StoredVote>());
     this.#quorum = quorum;
   }
 
@@ -54,7 +57,8 @@ export class VoteBook {
     const signatures: VoteSignature[] = [];
     this.#bySigner.forEach((votes, validator) => {
       const vote = votes.get(view);
-      if (vote !== undefined && equalBytes(vote.digest, digest)) signatures.push({ validator, signature: vote.signature });
+      if (vote !== undefined && equalBytes(vote.digest, digest))
+        signatures.push({ validator, signature: vote.signature });
     });
     return signatures;
   }

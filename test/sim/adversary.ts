@@ -80,7 +80,8 @@ const mutate: Make = (prng) => ({
     if (!prng.chance(500)) return [message];
     const body = mutated(message.body, prng);
     if (prng.chance(300)) return [{ ...message, body }];
-    if (prng.chance(100)) return [{ ...node.sign(body), validator: (message.validator + 1) % node.cluster.nodes.length }];
+    if (prng.chance(100))
+      return [{ ...node.sign(body), validator: (message.validator + 1) % node.cluster.nodes.length }];
     return [node.sign(body)];
   },
 });
@@ -167,13 +168,21 @@ const hugeViews: Make = (prng) => ({
   outgoing(node, message) {
     const { body } = message;
     if (!prng.chance(300)) return [message];
-    const number = Math.min(Number.MAX_SAFE_INTEGER, prng.pick([body.view + 1, body.view + 5, 2 ** 31, Number.MAX_SAFE_INTEGER]));
+    const number = Math.min(
+      Number.MAX_SAFE_INTEGER,
+      prng.pick([body.view + 1, body.view + 5, 2 ** 31, Number.MAX_SAFE_INTEGER]),
+    );
     const height = node.replica?.position.height ?? 1;
     return [
       message,
       node.sign({ kind: 'viewChange', height, view: number, prepared: null }),
       node.sign({ kind: 'commit', height, view: number, digest: new Uint8Array(32) }),
-      node.sign({ kind: 'prepare', height: prng.pick([height, height + 1, number]), view: number, digest: new Uint8Array(32) }),
+      node.sign({
+        kind: 'prepare',
+        height: prng.pick([height, height + 1, number]),
+        view: number,
+        digest: new Uint8Array(32),
+      }),
       node.sign({ kind: 'status', height: number, hash: new Uint8Array(32), view: number }),
     ];
   },
@@ -182,7 +191,11 @@ const hugeViews: Make = (prng) => ({
 /** Speaks to some only. */
 const withhold: Make = (prng) => {
   const deaf = prng.between(0, 7);
-  return { name: 'withhold', received: nothing, outgoing: (_node, message, to) => ((to + deaf) % 3 === 0 ? [] : [message]) };
+  return {
+    name: 'withhold',
+    received: nothing,
+    outgoing: (_node, message, to) => ((to + deaf) % 3 === 0 ? [] : [message]),
+  };
 };
 
 /** As leader of a later view, a block of its own choice in place of the one that was prepared. */
@@ -192,19 +205,30 @@ const wrongProposal: Make = () => ({
   outgoing(node, message) {
     const { body } = message;
     if (body.kind !== 'prePrepare' || body.view === 0) return [message];
-    const header = { ...body.block.header, view: body.view, proposer: body.block.header.proposer, timestampMs: body.block.header.timestampMs + 1 };
+    const header = {
+      ...body.block.header,
+      view: body.view,
+      proposer: body.block.header.proposer,
+      timestampMs: body.block.header.timestampMs + 1,
+    };
     return [node.sign({ ...body, block: sealBlock(header, body.block.block.txs) })];
   },
 });
 
 /** Several at once. */
 const mixed: Make = (prng) => {
-  const parts = prng.shuffled([equivocate, promiscuous, replay, mutate, hugeViews]).slice(0, 3).map((make) => make(prng));
+  const parts = prng
+    .shuffled([equivocate, promiscuous, replay, mutate, hugeViews])
+    .slice(0, 3)
+    .map((make) => make(prng));
   return {
     name: `mixed(${parts.map((p) => p.name).join()})`,
     received: (node, message) => parts.forEach((p) => p.received(node, message)),
     outgoing: (node: SimNode, message, to) =>
-      parts.reduce<readonly SignedMessage[]>((messages, p) => messages.flatMap((m) => p.outgoing(node, m, to)), [message]),
+      parts.reduce<readonly SignedMessage[]>(
+        (messages, p) => messages.flatMap((m) => p.outgoing(node, m, to)),
+        [message],
+      ),
   };
 };
 

@@ -48,7 +48,8 @@ export class Checkers {
     const { record } = disk;
     if (record === null || record.height !== body.height) throw new Violation(`nothing durable covers ${key}`);
     if (body.kind === 'commit') {
-      if (record.prepared === null || !equalBytes(record.prepared.digest, body.digest)) throw new Violation(`${key}: no durable certificate`);
+      if (record.prepared === null || !equalBytes(record.prepared.digest, body.digest))
+        throw new Violation(`${key}: no durable certificate`);
       if (!disk.bodies.has(content)) throw new Violation(`${key}: no durable body`);
     }
   }
@@ -74,7 +75,8 @@ export class Checkers {
     if (!executed.ok) throw new Violation(`height ${height} cannot be executed: ${executed.code}`);
     for (const tx of block.block.txs) {
       const key = txKey(tx);
-      if (this.#txHeights.has(key)) throw new Violation(`a transaction twice: heights ${this.#txHeights.get(key)} and ${height}`);
+      if (this.#txHeights.has(key))
+        throw new Violation(`a transaction twice: heights ${this.#txHeights.get(key)} and ${height}`);
       this.#txHeights.set(key, height);
     }
     this.chain.push(stored);

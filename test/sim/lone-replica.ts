@@ -87,7 +87,11 @@ export class LoneReplica {
   }
 
   block(view = 0, txs: readonly Uint8Array[] = [Uint8Array.of(view)]): ProposedBlock {
-    const at = { view, proposer: this.leader(view, this.parent.header.height + 1), timestampMs: this.parent.header.timestampMs + 1_000 };
+    const at = {
+      view,
+      proposer: this.leader(view, this.parent.header.height + 1),
+      timestampMs: this.parent.header.timestampMs + 1_000,
+    };
     return buildBlock(this.consortium, this.parent, at, txs);
   }
 
@@ -124,7 +128,10 @@ export class LoneReplica {
 
   preparedBy(signers: readonly number[], view: number, digest: Uint8Array): NonNullable<ViewChangeProof['prepared']> {
     const body: UnsignedMessage = { kind: 'prepare', height: this.#height(), view, digest };
-    const signatures = signers.map((validator) => ({ validator, signature: signAs(this.consortium, validator, body).signature }));
+    const signatures = signers.map((validator) => ({
+      validator,
+      signature: signAs(this.consortium, validator, body).signature,
+    }));
     return { view, digest, signatures };
   }
 
@@ -163,11 +170,15 @@ export class LoneReplica {
 
   /** What it broadcast of one kind since the last `take`. */
   said<K extends UnsignedMessage['kind']>(kind: K): BodyOf<K>[] {
-    return this.of('broadcast').map((e) => e.message).filter((m): m is BodyOf<K> => m.kind === kind);
+    return this.of('broadcast')
+      .map((e) => e.message)
+      .filter((m): m is BodyOf<K> => m.kind === kind);
   }
 
   reports<K extends Report['kind']>(kind: K): Extract<Report, { readonly kind: K }>[] {
-    return this.of('report').map((e) => e.report).filter((r): r is Extract<Report, { readonly kind: K }> => r.kind === kind);
+    return this.of('report')
+      .map((e) => e.report)
+      .filter((r): r is Extract<Report, { readonly kind: K }> => r.kind === kind);
   }
 
   #height(): number {

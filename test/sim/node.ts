@@ -5,7 +5,14 @@
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import { verifyCertificate } from '../../common/protocol/block.ts';
 import { leaderSpanStart, NO_LEADER_HISTORY, nextLeaderHistory } from '../../consensus/leader-order.ts';
-import { decodeMessage, encodeMessage, type ProposedBlock, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
+import {
+  decodeMessage,
+  encodeMessage,
+  type ProposedBlock,
+  type SignedMessage,
+  signingHash,
+  type UnsignedMessage,
+} from '../../consensus/messages.ts';
 import { Replica } from '../../consensus/replica.ts';
 import { bodiesOf, checkSuccession, permits, type SafetyRecord } from '../../consensus/safety-record.ts';
 import type { ChainHead, Effect, Input, LeaderHistory, Report } from '../../consensus/types.ts';
@@ -21,7 +28,9 @@ export interface Disk {
   bodies: Map<string, ProposedBlock>;
 }
 
-type Job = { readonly kind: 'input'; readonly input: Input } | { readonly kind: 'blocks'; readonly blocks: readonly StoredBlock[] };
+type Job =
+  | { readonly kind: 'input'; readonly input: Input }
+  | { readonly kind: 'blocks'; readonly blocks: readonly StoredBlock[] };
 
 /** What a Byzantine node sends in place of an honest message. */
 export interface Behaviour {
@@ -69,7 +78,8 @@ export class SimNode {
   start(): void {
     const { consortium, params } = this.cluster;
     this.#leaders = this.#historyFromDisk();
-    const { record, bodies } = this.cluster.weakness === 'forgetsRecord' ? { record: null, bodies: new Map() } : this.disk;
+    const { record, bodies } =
+      this.cluster.weakness === 'forgetsRecord' ? { record: null, bodies: new Map() } : this.disk;
     const opened = Replica.open({
       identity: { chainId: consortium.chainId, address: consortium.signers[this.index]?.address ?? new Uint8Array(20) },
       head: this.#chainHead(),
@@ -183,7 +193,11 @@ export class SimNode {
         }
         const message = this.sign(effect.message);
         if (this.behaviour === null) checkers.signed(this.index, message, this.disk);
-        this.give({ kind: 'message', message: ownMessage(message), validatorsHash: this.cluster.consortium.validatorsHash });
+        this.give({
+          kind: 'message',
+          message: ownMessage(message),
+          validatorsHash: this.cluster.consortium.validatorsHash,
+        });
         return this.#send(message, null);
       }
       case 'send':
@@ -213,7 +227,8 @@ export class SimNode {
         return this.#later(world.prng.between(0, 3), () => {
           const clockMs = effect.fresh ? world.nowMs + this.clockSkewMs : null;
           const executed = executeBlock(this.cluster.consortium, this.head, effect.block, clockMs);
-          const verdict = this.cluster.weakness === 'skipsExecution' ? { ok: true as const, value: undefined } : executed;
+          const verdict =
+            this.cluster.weakness === 'skipsExecution' ? { ok: true as const, value: undefined } : executed;
           this.give({ kind: 'executed', height: effect.block.header.height, blockHash: effect.block.hash, verdict });
         });
       case 'fetch':
@@ -342,7 +357,10 @@ export class SimNode {
     const start = leaderSpanStart(height, demotionBlocks);
     return this.disk.chain
       .slice(start - 1)
-      .reduce((history, b) => nextLeaderHistory(history, b.block.header, consortium.validators, demotionBlocks), NO_LEADER_HISTORY);
+      .reduce(
+        (history, b) => nextLeaderHistory(history, b.block.header, consortium.validators, demotionBlocks),
+        NO_LEADER_HISTORY,
+      );
   }
 
   #later(delayMs: number, run: () => void): void {

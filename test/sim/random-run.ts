@@ -38,7 +38,8 @@ export function randomRun(seed: number, weakness: Weakness | null = null): RunRe
     recoveryMs = calm(cluster, Math.floor((validators - 1) / 3));
   } catch (error) {
     // Assertions of the core and of the host count as violations too.
-    violation = error instanceof Error ? `${error instanceof Violation ? '' : `${error.name}: `}${error.message}` : String(error);
+    violation =
+      error instanceof Error ? `${error instanceof Violation ? '' : `${error.name}: `}${error.message}` : String(error);
   }
   const { world, checkers, nodes } = cluster;
   return {

@@ -77,7 +77,8 @@ export function executeBlock(
   clockMs: number | null,
 ): Verdict {
   const { header } = block;
-  if (header.height !== parent.header.height + 1 || !equalBytes(header.parentHash, parent.hash)) return reject('PARENT', 'parent');
+  if (header.height !== parent.header.height + 1 || !equalBytes(header.parentHash, parent.hash))
+    return reject('PARENT', 'parent');
   if (!equalBytes(txRootOf(block.block.txs), header.txRoot)) return reject('TX_ROOT', 'transactions root');
   if (!equalBytes(receiptsRootOf(header.txRoot), header.receiptsRoot)) return reject('RECEIPTS_ROOT', 'receipts root');
   if (!equalBytes(stateRootOf(parent.hash, header.txRoot), header.stateRoot)) return reject('STATE_ROOT', 'state root');

@@ -6,7 +6,12 @@
 import { bytesToHex, concatBytes, equalBytes, u32be, utf8 } from '../../common/bytes.ts';
 import { H } from '../../common/crypto/hash.ts';
 import { type Sm2Engine, type Sm2Signer, sm2Address, verifyEach } from '../../common/crypto/sm2.ts';
-import { sortedValidatorSet, type Validator, type ValidatorSet, validatorSetHash } from '../../common/protocol/validator-set.ts';
+import {
+  sortedValidatorSet,
+  type Validator,
+  type ValidatorSet,
+  validatorSetHash,
+} from '../../common/protocol/validator-set.ts';
 
 export interface ToyConsortium {
   readonly chainId: Uint8Array;
@@ -30,7 +35,12 @@ export function toyConsortium(count: number): ToyConsortium {
     const publicKey = concatBytes(H('sim/public/x', secret), H('sim/public/y', secret));
     secrets.set(bytesToHex(publicKey), secret);
     const address = sm2Address(publicKey);
-    const validator = { orgId: `hospital-${i}`, publicKey, address, peerId: `peer${'123456789'[i % 9]}${'abcdefgh'[Math.floor(i / 9)]}` };
+    const validator = {
+      orgId: `hospital-${i}`,
+      publicKey,
+      address,
+      peerId: `peer${'123456789'[i % 9]}${'abcdefgh'[Math.floor(i / 9)]}`,
+    };
     members.push({ validator, signer: { publicKey, address, sign: (message) => sign(secret, message) } });
   }
   const validators = sortedValidatorSet(members.map((m) => m.validator));
@@ -44,5 +54,11 @@ export function toyConsortium(count: number): ToyConsortium {
     return secret !== undefined && equalBytes(sign(secret, message), signature);
   };
   const engine: Sm2Engine = { name: 'toy', verify, verifyBatch: (items) => verifyEach(verify, items) };
-  return { chainId: H('sim/chain', utf8(`${count}`)), validators, validatorsHash: validatorSetHash(validators), signers, engine };
+  return {
+    chainId: H('sim/chain', utf8(`${count}`)),
+    validators,
+    validatorsHash: validatorSetHash(validators),
+    signers,
+    engine,
+  };
 }

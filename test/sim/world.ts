@@ -130,4 +130,5 @@ export class World {
   }
 }
 
-const before = (a: Scheduled, b: Scheduled): boolean => a.atMs < b.atMs || (a.atMs === b.atMs && a.sequence < b.sequence);
+const before = (a: Scheduled, b: Scheduled): boolean =>
+  a.atMs < b.atMs || (a.atMs === b.atMs && a.sequence < b.sequence);

@@ -1,5 +1,11 @@
 import t from 'tap';
-import { leaderOf, leaderOrder, leaderSpanStart, NO_LEADER_HISTORY, nextLeaderHistory } from '../../consensus/leader-order.ts';
+import {
+  leaderOf,
+  leaderOrder,
+  leaderSpanStart,
+  NO_LEADER_HISTORY,
+  nextLeaderHistory,
+} from '../../consensus/leader-order.ts';
 import type { LeaderHistory } from '../../consensus/types.ts';
 import { toyGenesis } from '../sim/toy-chain.ts';
 import { toyConsortium } from '../sim/toy-crypto.ts';
@@ -8,10 +14,20 @@ const SPAN = 200;
 const consortium = toyConsortium(4);
 const { validators } = consortium;
 const genesis = toyGenesis(consortium).header;
-const header = (height: number, view: number, proposer: number) => ({ ...genesis, height, view, proposer: validators[proposer]!.address });
+const header = (height: number, view: number, proposer: number) => ({
+  ...genesis,
+  height,
+  view,
+  proposer: validators[proposer]!.address,
+});
 
 /** Decides one height with some validators dead; gives the history for the next, and the view that it took. */
-function decideHeight(history: LeaderHistory, height: number, dead: readonly number[], span = SPAN): { history: LeaderHistory; view: number } {
+function decideHeight(
+  history: LeaderHistory,
+  height: number,
+  dead: readonly number[],
+  span = SPAN,
+): { history: LeaderHistory; view: number } {
   const order = leaderOrder(height, validators.length, history);
   let view = 0;
   while (dead.includes(leaderOf(order, view))) view += 1;
@@ -47,7 +63,10 @@ t.test('a height that took a whole round or more blames nobody', async (t) => {
 });
 
 t.test('spans begin anew, so that one span of headers is enough for anybody [L4]', async (t) => {
-  t.strictSame([1, 199, 200, 201, 399, 400].map((h) => leaderSpanStart(h, SPAN)), [1, 1, 200, 200, 200, 400]);
+  t.strictSame(
+    [1, 199, 200, 201, 399, 400].map((h) => leaderSpanStart(h, SPAN)),
+    [1, 1, 200, 200, 200, 400],
+  );
   t.equal(leaderSpanStart(77, 0), 77, 'no demotion at all');
   let history = NO_LEADER_HISTORY;
   const headers = [];
@@ -58,7 +77,9 @@ t.test('spans begin anew, so that one span of headers is enough for anybody [L4]
     headers.push(decided);
     history = nextLeaderHistory(history, decided, validators, SPAN);
     const start = leaderSpanStart(height + 1, SPAN);
-    const fromSpan = headers.slice(start - 1).reduce((h, x) => nextLeaderHistory(h, x, validators, SPAN), NO_LEADER_HISTORY);
+    const fromSpan = headers
+      .slice(start - 1)
+      .reduce((h, x) => nextLeaderHistory(h, x, validators, SPAN), NO_LEADER_HISTORY);
     if (JSON.stringify([...fromSpan.skippedAt]) !== JSON.stringify([...history.skippedAt])) t.fail(`height ${height}`);
   }
   t.ok(history.skippedAt.size <= 1);

@@ -13,7 +13,14 @@ import {
   signingHash,
   type UnsignedMessage,
 } from '../../consensus/messages.ts';
-import { bodiesOf, checkSuccession, MAX_SAFETY_RECORD_BYTES, permits, type SafetyRecord, safetyRecord } from '../../consensus/safety-record.ts';
+import {
+  bodiesOf,
+  checkSuccession,
+  MAX_SAFETY_RECORD_BYTES,
+  permits,
+  type SafetyRecord,
+  safetyRecord,
+} from '../../consensus/safety-record.ts';
 import { owedChecks, verifiedMessage, verifyFetched, verifyMessage } from '../../consensus/verification.ts';
 import { LoneReplica, signAs } from '../sim/lone-replica.ts';
 import { Prng } from '../sim/prng.ts';
@@ -74,8 +81,23 @@ t.test('the wire [M1]', async (t) => {
   t.test('refuses numbers that are no views: negative, fractional, beyond 2^53', async (t) => {
     const signature = new Uint8Array(64);
     const digest = new Uint8Array(32);
-    for (const view of [-1, 1.5, 2n ** 53n, 2n ** 63n, -(2n ** 60n), '1', null, true, Number.NaN, Number.POSITIVE_INFINITY]) {
-      for (const body of [['prepare', [1, view, digest]], ['viewChange', [1, view, null]], ['status', [view, digest, 0]]]) {
+    for (const view of [
+      -1,
+      1.5,
+      2n ** 53n,
+      2n ** 63n,
+      -(2n ** 60n),
+      '1',
+      null,
+      true,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+    ]) {
+      for (const body of [
+        ['prepare', [1, view, digest]],
+        ['viewChange', [1, view, null]],
+        ['status', [view, digest, 0]],
+      ]) {
         let bytes: Uint8Array;
         try {
           bytes = dagCbor.encode([0, signature, body]);
@@ -86,7 +108,11 @@ t.test('the wire [M1]', async (t) => {
         t.match(decoded, { ok: false, code: 'MALFORMED' }, `${String(body[0])} ${String(view)}`);
       }
     }
-    const largest = encodeMessage({ validator: 0, signature, body: { kind: 'prepare', height: 1, view: Number.MAX_SAFE_INTEGER, digest } });
+    const largest = encodeMessage({
+      validator: 0,
+      signature,
+      body: { kind: 'prepare', height: 1, view: Number.MAX_SAFE_INTEGER, digest },
+    });
     t.ok(decodeMessage(largest).ok);
   });
 
@@ -94,7 +120,9 @@ t.test('the wire [M1]', async (t) => {
     const signature = new Uint8Array(64);
     const digest = new Uint8Array(32);
     for (const validator of [31, -1, 2 ** 32]) {
-      t.match(decodeMessage(dagCbor.encode([validator, signature, ['prepare', [1, 0, digest]]])), { code: 'MALFORMED' });
+      t.match(decodeMessage(dagCbor.encode([validator, signature, ['prepare', [1, 0, digest]]])), {
+        code: 'MALFORMED',
+      });
     }
     t.match(decodeMessage(new Uint8Array(MAX_MESSAGE_BYTES + 1)), { code: 'TOO_LARGE' });
     const bytes = encodeMessage(signAs(consortium, 0, BODIES[1]!));
@@ -109,7 +137,8 @@ t.test('the wire [M1]', async (t) => {
     const prng = new Prng(1);
     const samples = BODIES.map((body) => encodeMessage(signAs(consortium, 2, body)));
     for (let i = 0; i < 3_000; i += 1) {
-      const bytes = i % 3 === 0 ? new Uint8Array(prng.between(0, 200)) : prng.pick(samples).slice(0, prng.between(1, 900));
+      const bytes =
+        i % 3 === 0 ? new Uint8Array(prng.between(0, 200)) : prng.pick(samples).slice(0, prng.between(1, 900));
       for (let flips = prng.between(1, 6); flips > 0 && bytes.length > 0; flips -= 1) {
         bytes[prng.between(0, bytes.length - 1)] = prng.between(0, 255);
       }
@@ -142,13 +171,18 @@ t.test('what a signature covers [M2]', async (t) => {
     const engine = createNobleEngine();
     const signer = createNobleSigner(new Uint8Array(32).fill(3), (n) => new Uint8Array(n).fill(5));
     const others = consortium.validators.slice(1);
-    const validators = sortedValidatorSet([...others, { ...consortium.validators[0]!, publicKey: signer.publicKey, address: signer.address }]);
+    const validators = sortedValidatorSet([
+      ...others,
+      { ...consortium.validators[0]!, publicKey: signer.publicKey, address: signer.address },
+    ]);
     const validator = validators.findIndex((v) => v.publicKey === signer.publicKey);
     const body = BODIES[2]!;
     const message = { validator, signature: signer.sign(signingHash(consortium.chainId, body)), body };
     const context = { chainId: consortium.chainId, validators };
     t.ok(verifyMessage(message, context, engine).ok);
-    t.match(verifyMessage({ ...message, body: { ...body, view: 3 } as UnsignedMessage }, context, engine), { code: 'BAD_SIGNATURE' });
+    t.match(verifyMessage({ ...message, body: { ...body, view: 3 } }, context, engine), {
+      code: 'BAD_SIGNATURE',
+    });
   });
 });
 
@@ -170,7 +204,8 @@ t.test('structure and owed signatures [M3, M4]', async (t) => {
   t.test('each nested signature counts: forged ones are found wherever they are', async (t) => {
     const forged = new Uint8Array(64).fill(1);
     const inView = viewChanges.map((_, i) => viewChanges.map((p, j) => (i === j ? { ...p, signature: forged } : p)));
-    for (const proofs of inView) t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: proofs }), 'BAD_SIGNATURE');
+    for (const proofs of inView)
+      t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: proofs }), 'BAD_SIGNATURE');
     for (let i = 0; i < 3; i += 1) {
       const signatures = prepared.signatures.map((s, j) => (i === j ? { ...s, signature: forged } : s));
       const bad = { ...prepared, signatures };
@@ -179,11 +214,29 @@ t.test('structure and owed signatures [M3, M4]', async (t) => {
       t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: proofs }), 'BAD_SIGNATURE');
     }
     const stripped = viewChanges.map((p) => ({ ...p, prepared: null }));
-    t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: stripped }), 'BAD_SIGNATURE', 'proofs left out');
+    t.equal(
+      verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: stripped }),
+      'BAD_SIGNATURE',
+      'proofs left out',
+    );
     const otherView = [0, 1, 3].map((v) => lone.viewChangeOf(v, 2));
-    t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: otherView }), 'BAD_SIGNATURE', 'view changes for another view');
-    const commits = { ...prepared, signatures: [0, 1, 2].map((v) => ({ validator: v, signature: signAs(consortium, v, { kind: 'commit', height: 1, view: 0, digest: block.hash }).signature })) };
-    t.equal(verdictOfBody({ kind: 'viewChange', height: 1, view: 1, prepared: commits }), 'BAD_SIGNATURE', 'Commits are no Prepares');
+    t.equal(
+      verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: otherView }),
+      'BAD_SIGNATURE',
+      'view changes for another view',
+    );
+    const commits = {
+      ...prepared,
+      signatures: [0, 1, 2].map((v) => ({
+        validator: v,
+        signature: signAs(consortium, v, { kind: 'commit', height: 1, view: 0, digest: block.hash }).signature,
+      })),
+    };
+    t.equal(
+      verdictOfBody({ kind: 'viewChange', height: 1, view: 1, prepared: commits }),
+      'BAD_SIGNATURE',
+      'Commits are no Prepares',
+    );
   });
 
   t.test('signers are counted once, and must be a quorum of the set', async (t) => {
@@ -205,13 +258,18 @@ t.test('structure and owed signatures [M3, M4]', async (t) => {
       ['NO_QUORUM', []],
       ['UNKNOWN_VALIDATOR', [...viewChanges, { ...proof, validator: 9 }]],
     ];
-    for (const [code, list] of proofs) t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: list }), code);
+    for (const [code, list] of proofs)
+      t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 1, viewChanges: list }), code);
     t.equal(verdictOf({ ...signAs(consortium, 0, BODIES[1]!), validator: 4 }), 'UNKNOWN_VALIDATOR');
   });
 
   t.test('views and heights fit together', async (t) => {
     const later = { ...prepared, view: 1 };
-    t.equal(verdictOfBody({ kind: 'viewChange', height: 1, view: 1, prepared: later }), 'WRONG_VIEW', 'prepared in the view asked for');
+    t.equal(
+      verdictOfBody({ kind: 'viewChange', height: 1, view: 1, prepared: later }),
+      'WRONG_VIEW',
+      'prepared in the view asked for',
+    );
     t.equal(verdictOfBody({ kind: 'viewChange', height: 1, view: 0, prepared: null }), 'WRONG_VIEW');
     t.equal(verdictOfBody({ kind: 'newView', height: 1, view: 0, viewChanges }), 'WRONG_VIEW');
     t.equal(verdictOfBody({ kind: 'prePrepare', height: 2, view: 0, block }), 'WRONG_HEIGHT');
@@ -220,12 +278,18 @@ t.test('structure and owed signatures [M3, M4]', async (t) => {
   });
 
   t.test('a body belongs to its header', async (t) => {
-    const propose = (changed: typeof block): string => verdictOfBody({ kind: 'prePrepare', height: 1, view: 0, block: changed });
-    t.equal(propose({ ...block, block: { ...block.block, txs: block.block.txs.slice(1), sidecars: [null] } }), 'WRONG_BODY');
+    const propose = (changed: typeof block): string =>
+      verdictOfBody({ kind: 'prePrepare', height: 1, view: 0, block: changed });
+    t.equal(
+      propose({ ...block, block: { ...block.block, txs: block.block.txs.slice(1), sidecars: [null] } }),
+      'WRONG_BODY',
+    );
     t.equal(propose({ ...block, block: { ...block.block, sidecars: [] } }), 'WRONG_BODY');
     t.equal(propose(sealBlock({ ...block.header, chainId: new Uint8Array(32) }, block.block.txs)), 'WRONG_CHAIN');
     t.match(verifyFetched(block, new Uint8Array(32), consortium.chainId), { code: 'WRONG_BODY' });
-    t.match(verifyFetched({ ...block, block: { ...block.block, txs: [] } }, block.hash, consortium.chainId), { code: 'WRONG_BODY' });
+    t.match(verifyFetched({ ...block, block: { ...block.block, txs: [] } }, block.hash, consortium.chainId), {
+      code: 'WRONG_BODY',
+    });
     t.ok(verifyFetched(block, block.hash, consortium.chainId).ok);
   });
 });

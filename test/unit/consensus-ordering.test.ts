@@ -4,6 +4,7 @@ import { InvariantError } from '../../common/errors.ts';
 import { NO_LEADER_HISTORY } from '../../consensus/leader-order.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
 import type { Effect, Input } from '../../consensus/types.ts';
+import { VoteBook } from '../../consensus/votes.ts';
 import { verifyMessage } from '../../consensus/verification.ts';
 import { LONE_PARAMS, LoneReplica, signAs } from '../sim/lone-replica.ts';
 import { sealBlock } from '../sim/toy-chain.ts';
@@ -25,7 +26,10 @@ t.test('the leader [P1, P2]', async (t) => {
     lone.take();
     lone.give({ kind: 'proposal', height: 1, view: 0, block });
     t.strictSame(kinds(lone.take()), ['persist', 'prePrepare', 'prepare']);
-    t.strictSame(lone.record?.votes.map((v) => v.vote), ['preprepare', 'prepare']);
+    t.strictSame(
+      lone.record?.votes.map((v) => v.vote),
+      ['preprepare', 'prepare'],
+    );
     t.ok(lone.bodies.has(hex(block.hash)), 'the body is durable with the promise');
     lone.hearVotes('prepare', [0], 0, block.hash);
     t.strictSame(kinds(lone.take()), []);
@@ -34,7 +38,11 @@ t.test('the leader [P1, P2]', async (t) => {
     t.equal(lone.record?.prepared?.signatures.length, 3);
     lone.hearVotes('commit', [2, 3], 0, block.hash);
     const [commit] = lone.of('commit');
-    t.match(commit?.certificate, { height: 1, view: 0, signatures: [{ validator: 1 }, { validator: 2 }, { validator: 3 }] });
+    t.match(commit?.certificate, {
+      height: 1,
+      view: 0,
+      signatures: [{ validator: 1 }, { validator: 2 }, { validator: 3 }],
+    });
     t.equal(lone.replica.position.mode, 'committing');
   });
 
@@ -54,7 +62,10 @@ t.test('the leader [P1, P2]', async (t) => {
     const lone = new LoneReplica({ self: 1 });
     lone.give({ kind: 'due', due: true });
     const block = lone.block();
-    t.throws(() => lone.replica.step({ kind: 'proposal', height: 1, view: 0, block: altered(block, { timestampMs: 0 }) }), InvariantError);
+    t.throws(
+      () => lone.replica.step({ kind: 'proposal', height: 1, view: 0, block: altered(block, { timestampMs: 0 }) }),
+      InvariantError,
+    );
     const other = new LoneReplica({ self: 1 });
     other.give({ kind: 'due', due: true });
     other.fire('view');
@@ -118,13 +129,52 @@ t.test('a backup [P3, P4]', async (t) => {
     // Structure cannot tell: the sidecar is what the transaction names, and only execution looks inside.
     const falseBody = { ...block, block: { ...block.block, sidecars: [Uint8Array.of(1)] } };
     lone.hearProposal(falseBody);
-    lone.give({ kind: 'executed', height: 1, blockHash: block.hash, verdict: { ok: false, code: 'SIDECAR', message: '' } });
+    lone.give({
+      kind: 'executed',
+      height: 1,
+      blockHash: block.hash,
+      verdict: { ok: false, code: 'SIDECAR', message: '' },
+    });
     t.equal(lone.replica.position.mode, 'viewChange');
     lone.hearVotes('commit', [1, 2, 3], 0, block.hash);
     t.match(lone.of('fetch'), [{ from: [1, 2, 3] }]);
     lone.fetched(block);
     lone.give({ kind: 'executed', height: 1, blockHash: block.hash, verdict: { ok: true, value: undefined } });
     t.same(lone.of('commit')[0]?.block.block.sidecars, [null]);
+  });
+});
+
+t.test('executions', async (t) => {
+  t.test('of one header with two bodies each count for the body that was executed', async (t) => {
+    const lone = new LoneReplica();
+    lone.executesAtOnce = false;
+    const block = lone.block();
+    lone.hearProposal({ ...block, block: { ...block.block, sidecars: [Uint8Array.of(1)] } });
+    lone.fire('view');
+    lone.hearVotes('commit', [1, 2, 3], 0, block.hash);
+    lone.fetched(block);
+    t.equal(lone.of('execute').length, 1, 'one at a time for one hash');
+    lone.give({
+      kind: 'executed',
+      height: 1,
+      blockHash: block.hash,
+      verdict: { ok: false, code: 'SIDECAR', message: '' },
+    });
+    t.equal(lone.of('execute').length, 2, 'the other body has its own chance');
+    lone.give({ kind: 'executed', height: 1, blockHash: block.hash, verdict: { ok: true, value: undefined } });
+    t.equal(lone.of('commit').length, 1);
+  });
+
+  t.test('do not pile up when the host does not answer', async (t) => {
+    const lone = new LoneReplica();
+    lone.executesAtOnce = false;
+    for (let view = 0; view < 12; view += 1) {
+      if (lone.leader(view) === lone.self) continue;
+      const viewChanges = [1, 2, 3].map((v) => lone.viewChangeOf(v, view));
+      if (view > 0) lone.hear(lone.leader(view), { kind: 'newView', height: 1, view, viewChanges });
+      lone.hearProposal(lone.block(view), view);
+    }
+    t.equal(lone.of('execute').length, 4);
   });
 });
 
@@ -181,13 +231,22 @@ t.test('votes', async (t) => {
     t.equal(lone.said('commit').length, 1);
   });
 
-  t.test('for views far ahead or long gone take no room', async (t) => {
+  t.test('for views from nowhere change nothing, and take room from their signer alone', async (t) => {
+    const book = new VoteBook(4, 3);
+    const digest = new Uint8Array(32);
+    for (let view = 0; view < 100; view += 1) book.add(2, view, digest, new Uint8Array(64));
+    t.equal(Array.from({ length: 100 }, (_, view) => book.has(2, view)).filter(Boolean).length, 8);
+    book.add(0, 0, digest, new Uint8Array(64));
+    t.ok(book.has(0, 0));
     const lone = new LoneReplica();
     for (const view of [5, 2 ** 31, Number.MAX_SAFE_INTEGER]) {
       lone.hearVotes('prepare', [2], view, new Uint8Array(32));
       lone.hearVotes('commit', [2], view, new Uint8Array(32));
     }
-    t.strictSame(kinds(lone.take()).filter((k) => k !== 'status' && k !== 'setTimer'), []);
+    t.strictSame(
+      kinds(lone.take()).filter((k) => k !== 'status' && k !== 'setTimer'),
+      [],
+    );
     t.equal(lone.replica.position.view, 0);
   });
 });
@@ -201,6 +260,10 @@ t.test('a decision [P6, P7, P8]', async (t) => {
     t.equal(lone.replica.position.mode, 'viewChange');
     lone.hearVotes('commit', [1, 2, 3], 0, block.hash);
     t.match(lone.of('commit'), [{ certificate: { view: 0 } }]);
+    const behind = new LoneReplica();
+    behind.hearProposal(block);
+    behind.hearVotes('commit', [1, 2, 3], 1_000, block.hash);
+    t.match(behind.of('commit'), [{ certificate: { view: 1_000 } }]);
   });
 
   t.test('for a block that never came: fetched, executed without the clock, committed', async (t) => {
@@ -308,9 +371,28 @@ t.test('another validator set', async (t) => {
   lone.give({ kind: 'message', message: verified.value, validatorsHash: new Uint8Array(32) });
   t.equal(lone.of('execute').length, 0, 'what was verified against another set is dropped');
 
+  const changed = new LoneReplica();
+  const ahead = new LoneReplica();
+  ahead.commitTo(block);
+  changed.hear(2, { kind: 'prePrepare', height: 2, view: 0, block: ahead.block() });
+  changed.parent = block;
+  const newHead = { ...changed.head(), validatorsHash: new Uint8Array(32).fill(1) };
+  changed.give({ kind: 'committed', head: newHead, params: LONE_PARAMS, leaders: NO_LEADER_HISTORY });
+  t.equal(
+    changed.of('execute').length + changed.reports('refused').length,
+    0,
+    'and so is what waited for the next height',
+  );
+
   const observer = new LoneReplica({ self: 0 });
   const validators = observer.consortium.validators.slice(1);
-  const head = { ...observer.head(), height: 1, hash: block.hash, validators, validatorsHash: new Uint8Array(32).fill(1) };
+  const head = {
+    ...observer.head(),
+    height: 1,
+    hash: block.hash,
+    validators,
+    validatorsHash: new Uint8Array(32).fill(1),
+  };
   observer.give({ kind: 'committed', head, params: LONE_PARAMS, leaders: NO_LEADER_HISTORY });
   observer.take();
   observer.give({ kind: 'due', due: true });

@@ -8,9 +8,10 @@ const HUGE = [2 ** 31, 2 ** 32, Number.MAX_SAFE_INTEGER];
 
 t.test('timers [T1-T4]', async (t) => {
   t.test('double with each view, and are capped', async (t) => {
-    t.strictSame([0, 1, 2, 3, 4, 5, 40, Number.MAX_SAFE_INTEGER].map((v) => viewTimeoutMs(v, LONE_PARAMS)), [
-      1_000, 2_000, 4_000, 8_000, 16_000, 16_000, 16_000, 16_000,
-    ]);
+    t.strictSame(
+      [0, 1, 2, 3, 4, 5, 40, Number.MAX_SAFE_INTEGER].map((v) => viewTimeoutMs(v, LONE_PARAMS)),
+      [1_000, 2_000, 4_000, 8_000, 16_000, 16_000, 16_000, 16_000],
+    );
   });
 
   t.test('an idle chain runs none; a due block starts one, a decision ends it', async (t) => {
@@ -40,6 +41,20 @@ t.test('timers [T1-T4]', async (t) => {
     t.equal(lone.timer('view')?.afterMs, 2_000, 'higher views count as this one or more');
     lone.fire('view');
     t.match(lone.replica.position, { view: 2, mode: 'viewChange' });
+  });
+
+  t.test('who has prepared a block does not rest, even where a new-view left it out', async (t) => {
+    const lone = new LoneReplica();
+    const block = lone.block();
+    lone.hearProposal(block);
+    lone.hearVotes('prepare', [1, 2], 0, block.hash);
+    const viewChanges = [1, 2, 3].map((v) => lone.viewChangeOf(v, 1));
+    lone.hear(2, { kind: 'newView', height: 1, view: 1, viewChanges });
+    t.equal(lone.timer('view')?.afterMs, 2_000);
+    const unprepared = new LoneReplica();
+    unprepared.hearProposal(block);
+    unprepared.hear(2, { kind: 'newView', height: 1, view: 1, viewChanges });
+    t.notOk(unprepared.timer('view'), 'a Prepare alone binds nobody in a later view');
   });
 
   t.test('the next height starts from view 0 and the base', async (t) => {
@@ -87,6 +102,14 @@ t.test('joining others [V6]', async (t) => {
       t.match(lone.replica.position, { view: 3, mode: 'viewChange' });
       t.match(lone.said('viewChange'), [{ view: 3 }]);
     }
+  });
+
+  t.test('of one validator the highest view counts, whatever came last', async (t) => {
+    const lone = new LoneReplica();
+    lone.hear(1, { kind: 'viewChange', height: 1, view: 5, prepared: null });
+    lone.hear(1, { kind: 'viewChange', height: 1, view: 1, prepared: null });
+    lone.hear(2, { kind: 'viewChange', height: 1, view: 3, prepared: null });
+    t.equal(lone.replica.position.view, 3);
   });
 
   t.test('of seven it takes three, of one and the same validator never more than one counts', async (t) => {
@@ -173,7 +196,11 @@ t.test('entering a view as a backup [V4, V5]', async (t) => {
     const viewChanges = [lone.viewChangeOf(1, 1), lone.viewChangeOf(2, 1, certificate), lone.viewChangeOf(3, 1)];
     lone.hear(2, { kind: 'newView', height: 1, view: 1, viewChanges });
     lone.hearProposal(lone.block(1), 1);
-    t.match(lone.reports('refused'), [{ code: 'WRONG_PROPOSAL', from: 2 }]);
+    lone.hearProposal(lone.block(0, [Uint8Array.of(7)]), 1);
+    t.match(lone.reports('refused'), [
+      { code: 'WRONG_PROPOSAL', from: 2 },
+      { code: 'WRONG_PROPOSAL', from: 2 },
+    ]);
     t.equal(lone.said('prepare').length, 0);
     lone.hearProposal(prepared, 1);
     t.match(lone.of('execute'), [{ fresh: false }], 'exempt from the clock');
@@ -235,6 +262,7 @@ t.test('restart [R1-R4]', async (t) => {
     lone.hearProposal(block);
     const again = lone.restarted();
     t.match(again.said('prepare'), [{ view: 0 }]);
+    t.match(again.of('execute'), [{ fresh: false }], 'it was fresh when it was voted for');
     t.ok(again.timer('view'), 'what was under way is under way again, due or not');
     again.take();
     again.hearProposal(again.block(0, [Uint8Array.of(7)]));
@@ -259,21 +287,24 @@ t.test('restart [R1-R4]', async (t) => {
     t.equal(again.said('prepare').length, 1);
   });
 
-  t.test('in a view change: asks for the same view in the same words, and votes for nothing without its new-view', async (t) => {
-    const lone = new LoneReplica();
-    const block = lone.block();
-    lone.hearProposal(block);
-    lone.hearVotes('prepare', [1, 2], 0, block.hash);
-    lone.fire('view');
-    const [before] = lone.said('viewChange');
-    const again = lone.restarted();
-    t.same(again.said('viewChange'), [before]);
-    t.match(again.replica.position, { view: 1, mode: 'viewChange' });
-    again.hearProposal(again.block(1), 1);
-    again.hearProposal(block, 0);
-    again.hearVotes('prepare', [1, 2, 3], 0, block.hash);
-    t.equal(again.said('prepare').length + again.said('commit').length, 0);
-  });
+  t.test(
+    'in a view change: asks for the same view in the same words, and votes for nothing without its new-view',
+    async (t) => {
+      const lone = new LoneReplica();
+      const block = lone.block();
+      lone.hearProposal(block);
+      lone.hearVotes('prepare', [1, 2], 0, block.hash);
+      lone.fire('view');
+      const [before] = lone.said('viewChange');
+      const again = lone.restarted();
+      t.same(again.said('viewChange'), [before]);
+      t.match(again.replica.position, { view: 1, mode: 'viewChange' });
+      again.hearProposal(again.block(1), 1);
+      again.hearProposal(block, 0);
+      again.hearVotes('prepare', [1, 2, 3], 0, block.hash);
+      t.equal(again.said('prepare').length + again.said('commit').length, 0);
+    },
+  );
 
   t.test('a record of an earlier height is history', async (t) => {
     const lone = new LoneReplica();
@@ -288,7 +319,10 @@ t.test('restart [R1-R4]', async (t) => {
     const lone = new LoneReplica();
     lone.hearProposal(lone.block());
     t.throws(() => new LoneReplica({ record: lone.record, bodies: [] }), /body/);
-    t.throws(() => new LoneReplica({ record: { ...lone.record!, height: 2 }, bodies: [...lone.bodies.values()] }), /store/);
+    t.throws(
+      () => new LoneReplica({ record: { ...lone.record!, height: 2 }, bodies: [...lone.bodies.values()] }),
+      /store/,
+    );
   });
 
   t.test('two processes with one key: the one that notices falls silent [R4]', async (t) => {
@@ -332,7 +366,12 @@ t.test('nobody is left behind [S1-S6]', async (t) => {
     lone.take();
     lone.fire('retransmit');
     const sent = lone.of('send').map((e) => [e.message.body.kind, e.to]);
-    t.strictSame(sent, [['status', null], ['prePrepare', 0], ['prePrepare', 2], ['prepare', null]]);
+    t.strictSame(sent, [
+      ['status', null],
+      ['prePrepare', 0],
+      ['prePrepare', 2],
+      ['prepare', null],
+    ]);
   });
 
   t.test('votes that the host never fed back are signed again', async (t) => {
@@ -353,10 +392,19 @@ t.test('nobody is left behind [S1-S6]', async (t) => {
     t.match(lone.of('sync'), [{ height: 5, from: 2 }]);
     lone.take();
     lone.fire('retransmit');
-    t.match(lone.of('sync'), [{ height: 1, from: 1 }, { height: 6, from: 2 }]);
+    t.match(lone.of('sync'), [
+      { height: 1, from: 1 },
+      { height: 6, from: 2 },
+    ]);
     lone.take();
     lone.hear(3, { kind: 'prepare', height: 9, view: 0, digest: new Uint8Array(32) });
     t.match(lone.of('sync'), [{ height: 8, from: 3 }], 'votes for later heights say the same');
+  });
+
+  t.test('another block at the height of our head is reported', async (t) => {
+    const lone = new LoneReplica();
+    lone.hear(1, status(0));
+    t.match(lone.reports('refused'), [{ code: 'OTHER_HEAD', from: 1 }]);
   });
 
   t.test('a claimed height is asked for and not believed, and may be lowered again', async (t) => {
@@ -389,7 +437,11 @@ t.test('nobody is left behind [S1-S6]', async (t) => {
     t.equal(lone.of('serve').length, 0);
     lone.hear(3, { kind: 'viewChange', height: 1, view: 1, prepared: null });
     lone.hear(3, { kind: 'viewChange', height: 1, view: 2, prepared: null });
-    t.match(lone.of('serve'), [{ to: 3, fromHeight: 1 }], 'a view change for a decided height is answered at once, once in a tick');
+    t.match(
+      lone.of('serve'),
+      [{ to: 3, fromHeight: 1 }],
+      'a view change for a decided height is answered at once, once in a tick',
+    );
   });
 
   t.test('whoever is in an earlier view is given what this replica moved on with, once in a tick', async (t) => {
@@ -399,10 +451,22 @@ t.test('nobody is left behind [S1-S6]', async (t) => {
     lone.hearProposal(lone.block(1), 1);
     lone.take();
     for (let i = 0; i < 3; i += 1) lone.hear(3, status(0, 0));
-    t.strictSame(lone.of('send').map((e) => [e.message.body.kind, e.to]), [['newView', 3], ['prepare', 3]]);
+    t.strictSame(
+      lone.of('send').map((e) => [e.message.body.kind, e.to]),
+      [
+        ['newView', 3],
+        ['prepare', 3],
+      ],
+    );
     lone.take();
     lone.hear(1, { kind: 'viewChange', height: 1, view: 1, prepared: null });
-    t.strictSame(lone.of('send').map((e) => [e.message.body.kind, e.to]), [['newView', 1], ['prepare', 1]]);
+    t.strictSame(
+      lone.of('send').map((e) => [e.message.body.kind, e.to]),
+      [
+        ['newView', 1],
+        ['prepare', 1],
+      ],
+    );
   });
 
   t.test('nothing of this takes more room with more messages', async (t) => {
