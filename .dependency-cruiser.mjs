@@ -46,8 +46,8 @@ export default {
     {
       name: 'node-builtins',
       severity: 'error',
-      comment: 'Only node/, client/, config/, common/native/, scripts/ and test/ know that they run on Node.',
-      from: { path: anyOf(OURS), pathNot: '^(node|client|config|common/native|scripts|test)/' },
+      comment: 'Only node/, client/, config/, common/native/, scripts/, test/ and the server in rpc/ know that they run on Node; rpc/methods does not.',
+      from: { path: anyOf(OURS), pathNot: '^(node|client|config|common/native|scripts|test)/|^rpc/(?!methods)' },
       to: { dependencyTypes: ['core'] },
     },
     {

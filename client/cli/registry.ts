@@ -11,6 +11,10 @@ export interface CommandEntry {
 }
 
 export const COMMANDS: readonly CommandEntry[] = [
+  { name: 'devnet', summary: 'a consortium on this machine', load: () => import('./commands/devnet.ts') },
+  { name: 'init', summary: "make a hospital's folder", load: () => import('./commands/init.ts') },
+  { name: 'genesis', summary: "a network out of its members' cards", load: () => import('./commands/genesis.ts') },
+  { name: 'node', summary: 'run a node or a custodian, and see how one is', load: () => import('./commands/node.ts') },
   { name: 'keys', summary: 'make, list, copy keys of this home', load: () => import('./commands/keys.ts') },
   { name: 'account', summary: 'enrol, suspend, rotate, recover accounts', load: () => import('./commands/account.ts') },
   { name: 'role', summary: 'grant and revoke roles', load: () => import('./commands/role.ts') },
