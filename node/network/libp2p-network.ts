@@ -98,9 +98,7 @@ export class Libp2pNetwork implements Network {
   }
 
   listenAddresses(): readonly string[] {
-    return this.#node()
-      .getMultiaddrs()
-      .map((address) => address.toString());
+    return (this.#libp2p?.getMultiaddrs() ?? []).map((address) => address.toString());
   }
 
   async start(): Promise<void> {
@@ -330,11 +328,6 @@ export class Libp2pNetwork implements Network {
 
   counters(): ReadonlyMap<string, number> {
     return this.#counters;
-  }
-
-  #node(): Libp2p<{ pubsub: GossipSub }> {
-    if (this.#libp2p === null) throw new InvariantError('the network is not started');
-    return this.#libp2p;
   }
 
   #topic(topic: GossipTopic): string {

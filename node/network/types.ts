@@ -30,7 +30,7 @@ export type RequestProtocol = 'blocks' | 'blob' | 'txs' | 'release';
 
 export interface Network {
   readonly peerId: string;
-  /** Multiaddrs that this node listens on, with the peer id. */
+  /** Multiaddrs that this node listens on, with the peer id; none while it is not started. */
   listenAddresses(): readonly string[];
 
   start(): Promise<void>;
