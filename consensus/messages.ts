@@ -48,7 +48,7 @@ const validatorIndex = uint(MAX_VALIDATORS - 1);
 const voteSignature = struct({ validator: validatorIndex, signature });
 export type VoteSignature = TypeOf<typeof voteSignature>;
 
-/** A quorum of Prepare signatures over (height, view, digest), the leader's own among them or not [P4]. */
+/** A quorum of Prepare signatures over (height, view, digest), the leader's own among them or not [P5]. */
 export const preparedCertificate = struct({
   view: uint(),
   digest: hash32,

@@ -92,7 +92,7 @@ function viewChangeCheck(proof: ViewChangeProof, body: NewView, context: Verific
   return check(context, proof.validator, message, proof.signature);
 }
 
-/** [P4] A quorum of distinct Prepare signatures from an earlier view of the same height. */
+/** [P5] A quorum of distinct Prepare signatures from an earlier view of the same height. */
 function preparedChecks(
   certificate: PreparedCertificate | null,
   height: Height,

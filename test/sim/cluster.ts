@@ -2,17 +2,14 @@
 import type { Certificate } from '../../common/protocol/block.ts';
 import type { ConsensusParams } from '../../consensus/types.ts';
 import { Checkers } from './checkers.ts';
-import { SimNode } from './node.ts';
+import { SimNode, type Surroundings, type Weakness } from './node.ts';
 import { toyTx } from './toy-chain.ts';
 import { type ToyConsortium, toyConsortium } from './toy-crypto.ts';
 import { World } from './world.ts';
 
-/** Deliberate defects, to show that the checkers notice. */
-export type Weakness = 'forgetsRecord' | 'neverSyncs' | 'skipsExecution' | 'shortCertificate';
-
 const consortia = new Map<number, ToyConsortium>();
 
-export class Cluster {
+export class Cluster implements Surroundings {
   readonly world: World;
   readonly consortium: ToyConsortium;
   readonly checkers: Checkers;
@@ -20,7 +17,6 @@ export class Cluster {
   readonly params: ConsensusParams = { viewTimeoutMs: 200, viewTimeoutCapMs: 1_600 };
   readonly demotionBlocks = 16;
   weakness: Weakness | null = null;
-  /** A second process with the key of one of the nodes: it hears and says what that node may hear and say. */
   twin: SimNode | null = null;
   /** How long a node that ended by itself stays down; null means that the scenario starts it again. */
   downtimeMs: number | null = null;

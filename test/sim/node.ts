@@ -3,7 +3,7 @@
  * synced, and with a process that may end between any two effects.
  */
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
-import { verifyCertificate } from '../../common/protocol/block.ts';
+import { type Certificate, verifyCertificate } from '../../common/protocol/block.ts';
 import { leaderSpanStart, NO_LEADER_HISTORY, nextLeaderHistory } from '../../consensus/leader-order.ts';
 import {
   decodeMessage,
@@ -15,11 +15,12 @@ import {
 } from '../../consensus/messages.ts';
 import { Replica } from '../../consensus/replica.ts';
 import { bodiesOf, checkSuccession, permits, type SafetyRecord } from '../../consensus/safety-record.ts';
-import type { ChainHead, Effect, Input, LeaderHistory, Report } from '../../consensus/types.ts';
+import type { ChainHead, ConsensusParams, Effect, Input, LeaderHistory, Report } from '../../consensus/types.ts';
 import { ownMessage, verifyFetched, verifyMessage } from '../../consensus/verification.ts';
-import type { Cluster } from './cluster.ts';
+import type { Checkers } from './checkers.ts';
 import { buildBlock, executeBlock, type StoredBlock, toyGenesis, txKey } from './toy-chain.ts';
-import type { Parcel } from './world.ts';
+import type { ToyConsortium } from './toy-crypto.ts';
+import type { Parcel, World } from './world.ts';
 
 /** What the disk holds after a power cut. */
 export interface Disk {
@@ -31,6 +32,25 @@ export interface Disk {
 type Job =
   | { readonly kind: 'input'; readonly input: Input }
   | { readonly kind: 'blocks'; readonly blocks: readonly StoredBlock[] };
+
+/** Deliberate defects, to show that the checkers notice. */
+export type Weakness = 'forgetsRecord' | 'neverSyncs' | 'skipsExecution' | 'shortCertificate';
+
+/** What a node sees of the simulation around it. */
+export interface Surroundings {
+  readonly world: World;
+  readonly consortium: ToyConsortium;
+  readonly checkers: Checkers;
+  readonly nodes: readonly SimNode[];
+  readonly params: ConsensusParams;
+  readonly demotionBlocks: number;
+  readonly weakness: Weakness | null;
+  /** A second process with the key of one of the nodes: it hears and says what that node may hear and say. */
+  readonly twin: SimNode | null;
+  /** The process of this node ends here. */
+  crashed(node: SimNode): void;
+  certificateOf(certificate: Certificate): Certificate;
+}
 
 /** What a Byzantine node sends in place of an honest message. */
 export interface Behaviour {
@@ -44,7 +64,7 @@ const MAX_SYNC_BLOCKS = 16;
 
 export class SimNode {
   readonly index: number;
-  readonly cluster: Cluster;
+  readonly cluster: Surroundings;
   readonly disk: Disk = { chain: [], record: null, bodies: new Map() };
   behaviour: Behaviour | null = null;
   /** In 10,000 effects: how many end the process. */
@@ -62,7 +82,7 @@ export class SimNode {
   #pool = new Map<string, Uint8Array>();
   #leaders: LeaderHistory = NO_LEADER_HISTORY;
 
-  constructor(cluster: Cluster, index: number) {
+  constructor(cluster: Surroundings, index: number) {
     this.cluster = cluster;
     this.index = index;
   }

@@ -4,7 +4,8 @@
  */
 import { BEHAVIOURS } from './adversary.ts';
 import { Violation } from './checkers.ts';
-import { Cluster, type Weakness } from './cluster.ts';
+import { Cluster } from './cluster.ts';
+import type { Weakness } from './node.ts';
 import { FAIR_WEATHER } from './world.ts';
 
 export interface RunResult {
@@ -24,8 +25,8 @@ export interface RunResult {
 }
 
 const STORM_MS = 6_000;
-/** f leaders in a row that fail at the capped timeout, twice over for views that have to meet first, and some ticks. */
-const recoveryBoundMs = (faulty: number, capMs: number): number => 2 * (faulty + 2) * capMs + 8_000;
+/** One capped timeout for views to meet, f for leaders in a row that fail, one for the leader that does not; some ticks. */
+const recoveryBoundMs = (faulty: number, capMs: number): number => (faulty + 2) * capMs + 4_000;
 
 export function randomRun(seed: number, weakness: Weakness | null = null): RunResult {
   const validators = seed % 3 === 0 ? 7 : 4;

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import * as dagCbor from '@ipld/dag-cbor';
 import t from 'tap';
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
@@ -371,4 +372,27 @@ t.test('evidence is two signatures that anybody can check', async (t) => {
     const body: UnsignedMessage = { kind: 'prepare', height: found.height, view: found.view, digest };
     t.equal(verdictOf({ validator: found.validator, signature, body }), 'ok');
   }
+});
+
+t.test('docs/protocol.md and the code name the same steps', async (t) => {
+  const root = new URL('../../', import.meta.url);
+  const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
+  const citedIn = (text: string): string[] => {
+    const steps: string[] = [];
+    for (const [, inside] of text.matchAll(/\[([MLPVTSRE]\d(?:(?:-|, )[MLPVTSRE]\d)*)\]/g)) {
+      for (const part of inside!.split(', ')) {
+        const [first, last = first] = part.split('-');
+        for (let i = Number(first![1]); i <= Number(last![1]); i += 1) steps.push(`${first![0]}${i}`);
+      }
+    }
+    return steps;
+  };
+  const defined = [...read('docs/protocol.md').matchAll(/^\* \*\*\[([A-Z]\d)\]\*\*/gm)].map((m) => m[1]!);
+  const code = readdirSync(new URL('consensus/', root)).filter((name) => name.endsWith('.ts'));
+  const tests = readdirSync(new URL('test/unit/', root)).filter((name) => name.startsWith('consensus-'));
+  const inCode = new Set(code.flatMap((name) => citedIn(read(`consensus/${name}`))));
+  const inTests = new Set(tests.flatMap((name) => citedIn(read(`test/unit/${name}`))));
+  t.equal(new Set(defined).size, defined.length);
+  t.strictSame([...inCode].sort(), [...defined].sort(), 'every step has its code, and every citation its step');
+  t.strictSame([...inTests].sort(), [...defined].sort(), 'and its test');
 });

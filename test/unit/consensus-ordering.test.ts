@@ -178,7 +178,7 @@ t.test('executions', async (t) => {
   });
 });
 
-t.test('votes', async (t) => {
+t.test('votes [P4, P5]', async (t) => {
   t.test('come in any order: before the proposal, too', async (t) => {
     const lone = new LoneReplica();
     const block = lone.block();

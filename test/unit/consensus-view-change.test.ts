@@ -104,7 +104,7 @@ t.test('joining others [V6]', async (t) => {
     }
   });
 
-  t.test('of one validator the highest view counts, whatever came last', async (t) => {
+  t.test('of one validator the highest view counts, whatever came last [V2]', async (t) => {
     const lone = new LoneReplica();
     lone.hear(1, { kind: 'viewChange', height: 1, view: 5, prepared: null });
     lone.hear(1, { kind: 'viewChange', height: 1, view: 1, prepared: null });
@@ -239,7 +239,7 @@ t.test('entering a view as a backup [V4, V5]', async (t) => {
     t.equal(lone.said('prepare').length, 1, 'one vote in one view');
   });
 
-  t.test('does not vote in the view that it asked to leave', async (t) => {
+  t.test('does not vote in the view that it asked to leave [V1]', async (t) => {
     const lone = new LoneReplica();
     const block = lone.block();
     lone.hearProposal(block);
