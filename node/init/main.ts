@@ -65,7 +65,9 @@ async function hospital(args: string[]): Promise<void> {
     passphrase,
   });
   say(`made ${dir} for ${org}; its peer id is ${card.validator.peerId}`);
-  say(`Next: send ${join(dir, MEMBER_FILE)} to whoever makes the genesis (emrchain genesis create), put the genesis.yaml`);
+  say(
+    `Next: send ${join(dir, MEMBER_FILE)} to whoever makes the genesis (emrchain genesis create), put the genesis.yaml`,
+  );
   say(`that comes back into ${dir}, write the others' addresses under network.peers in ${NODE_CONFIG_FILE}, and check`);
   say(`it with: emrchain genesis check ${dir}`);
 }
@@ -105,7 +107,10 @@ async function check(args: string[]): Promise<void> {
   const key = await readKeystore(config.keys.validator);
   const member = [...found.validators, ...found.observers].find((m) => equalBytes(m.publicKey, key.publicKey));
   if (member === undefined) {
-    throw new EmrError('VALIDATOR_KEY_UNKNOWN', `${config.keys.validator} is the key of no member of this genesis; is it the right genesis.yaml?`);
+    throw new EmrError(
+      'VALIDATOR_KEY_UNKNOWN',
+      `${config.keys.validator} is the key of no member of this genesis; is it the right genesis.yaml?`,
+    );
   }
   say(`chain id   ${bytesToHex0x(genesisHash(found))} (${found.network})`);
   say(`member     ${member.orgId}, peer id ${member.peerId}`);

@@ -11,7 +11,14 @@ export const descriptor: CommandDescriptor = {
       .requiredOption('--out <file>', 'where to write it')
       .action(
         run(async (_session, o: { network: string; out: string }, ...cards: string[]) => {
-          process.exitCode = await runProgram('init', ['genesis', '--network', o.network, '--out', o.out, ...cards.flat()]);
+          process.exitCode = await runProgram('init', [
+            'genesis',
+            '--network',
+            o.network,
+            '--out',
+            o.out,
+            ...cards.flat(),
+          ]);
         }),
       );
     command

@@ -8,7 +8,9 @@ import { clean, fields } from '../../text.ts';
 async function status(session: Session): Promise<Result> {
   const { rpc } = await session.publicView();
   const found = await rpc.call('node_status', {});
-  const said = Object.entries(found).map(([name, value]) => [name, value === null ? null : clean(String(value))] as const);
+  const said = Object.entries(found).map(
+    ([name, value]) => [name, value === null ? null : clean(String(value))] as const,
+  );
   return { json: found, text: fields(said) };
 }
 
