@@ -109,7 +109,7 @@ async function enrolEverybody(devnet: Devnet, admins: readonly Actor[], narrator
       '--out',
       chen.file('alone.json'),
     );
-    return adminA.refused('COUNTERSIGNATURE_MISSING', 'account', 'enrol', chen.file('alone.json'));
+    return adminA.refused('COUNTERSIGNATURE_REQUIRED', 'account', 'enrol', chen.file('alone.json'));
   });
   await narrator.step(
     'North enrols Dr Chen, department head Li and the patient Mei; East enrols Dr Wang and nurse Zhao',
@@ -228,7 +228,7 @@ async function shareTheReport(plot: Plot, record: string): Promise<string> {
   const { narrator, cast } = plot;
   narrator.chapter('3. East asks for the report');
   await narrator.step('nurse Zhao asks, and is refused: the policy is for physicians', () =>
-    cast.zhao.refused('REQUESTER_ROLE_MISSING', 'access', 'request', record, '--purpose', 'TREAT', '--for', '24h'),
+    cast.zhao.refused('ROLE_MISSING', 'access', 'request', record, '--purpose', 'TREAT', '--for', '24h'),
   );
   await narrator.step('Dr Wang asks for research, and is refused: the policy is for treatment', () =>
     cast.wang.refused('PURPOSE_NOT_ALLOWED', 'access', 'request', record, '--purpose', 'HRESCH', '--for', '24h'),
