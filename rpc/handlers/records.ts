@@ -243,10 +243,10 @@ export function custodyHandlers(service: Service): Handlers<MethodsOf<'custody'>
         throw new RpcError('FORBIDDEN', `The request is ${entry.status}: no key is released for it.`, 'NOT_GRANTED');
       }
       const delivered = delivery && (await deliveredReply(service, delivery.height, delivery.txIndex));
-      const timeout = AbortSignal.timeout(timeoutMs);
       const { replies, complete } = await collect(
-        ports.custody.release(hash, AbortSignal.any([call.signal, timeout])),
-        timeout,
+        (signal) => ports.custody.release(hash, signal),
+        call.signal,
+        timeoutMs,
       );
       return { replies: delivered ? [delivered, ...replies] : replies, complete, ...atOf(at) };
     },
@@ -260,21 +260,38 @@ async function deliveredReply(service: Service, height: number, txIndex: number)
   return { from: 'owner', orgId: null, wrapped, signature: null, custodianKey: null, code: null, message: null };
 }
 
-/** Gathers what comes until all have answered or the time is over. */
+/** Gathers what comes until all have answered, the time is over, or the caller is gone. */
 async function collect(
-  replies: AsyncIterable<ReleaseReply>,
-  timeout: AbortSignal,
+  release: (signal: AbortSignal) => AsyncIterable<ReleaseReply>,
+  caller: AbortSignal,
+  timeoutMs: number,
 ): Promise<{ replies: readonly Reply[]; complete: boolean }> {
-  const gathered: Reply[] = [];
+  const stop = new AbortController();
+  const stopped = new Promise<'stopped'>((resolve) => stop.signal.addEventListener('abort', () => resolve('stopped')));
+  const onGone = (): void => stop.abort();
+  const timer = setTimeout(onGone, timeoutMs);
+  caller.addEventListener('abort', onGone);
+  const iterator = release(stop.signal)[Symbol.asyncIterator]();
+  const replies: Reply[] = [];
   try {
-    for await (const reply of replies) {
-      gathered.push(replyView(reply));
-      if (gathered.length === MAX_REPLIES) break;
+    while (replies.length < MAX_REPLIES) {
+      // Raced, so that a holder who hears no signal keeps nobody waiting; what it fails with later is nobody's concern.
+      const next = iterator.next();
+      next.catch(() => {});
+      const answer = await Promise.race([next, stopped]);
+      if (answer === 'stopped' || stop.signal.aborted) return { replies, complete: false };
+      if (answer.done === true) return { replies, complete: true };
+      replies.push(replyView(answer.value));
     }
+    return { replies, complete: true };
   } catch (error) {
-    if (!timeout.aborted) throw error;
+    if (stop.signal.aborted) return { replies, complete: false };
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    caller.removeEventListener('abort', onGone);
+    stop.abort();
   }
-  return { replies: gathered, complete: !timeout.aborted };
 }
 
 function replyView(reply: ReleaseReply): Reply {
