@@ -387,7 +387,7 @@ t.test('docs/protocol.md and the code name the same steps', async (t) => {
     }
     return steps;
   };
-  const defined = [...read('docs/protocol.md').matchAll(/^\* \*\*\[([A-Z]\d)\]\*\*/gm)].map((m) => m[1]!);
+  const defined = [...read('docs/protocol.md').matchAll(/^[*-] \*\*\[([A-Z]\d)\]\*\*/gm)].map((m) => m[1]!);
   const code = readdirSync(new URL('consensus/', root)).filter((name) => name.endsWith('.ts'));
   const tests = readdirSync(new URL('test/unit/', root)).filter((name) => name.startsWith('consensus-'));
   const inCode = new Set(code.flatMap((name) => citedIn(read(`consensus/${name}`))));
