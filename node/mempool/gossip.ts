@@ -46,6 +46,7 @@ export class TransactionGossip {
   #cancelFlush: (() => void) | null = null;
   #cancelTick: () => void = () => {};
   #escalating = false;
+  #stopped = false;
 
   constructor(mempool: Mempool, ports: GossipPorts) {
     this.#ports = ports;
@@ -60,6 +61,7 @@ export class TransactionGossip {
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#cancelFlush?.();
     this.#cancelTick();
   }
@@ -107,6 +109,10 @@ export class TransactionGossip {
     try {
       const verdicts = await this.#mempool.admit(frame, false);
       return verdicts.map((verdict) => (verdict.ok ? 'ACCEPTED' : verdict.code));
+    } catch (error) {
+      // The database was closed while signatures were being verified.
+      if (this.#stopped) return frame.map(() => 'POOL_FULL');
+      throw error;
     } finally {
       this.#framesUnderCheck -= 1;
     }

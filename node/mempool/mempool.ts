@@ -176,16 +176,23 @@ export class Mempool {
     if (rejected.length > 0) this.#changed();
   }
 
-  /** A block became durable and the head of the executor. */
-  committed(txHashes: readonly Hash[]): void {
+  /**
+   * A block became durable and the head of the executor.
+   * @returns how long those of its transactions that were here had waited, in milliseconds
+   */
+  committed(txHashes: readonly Hash[]): readonly number[] {
+    const nowMs = this.#ports.clock.nowMs();
+    const waitedMs: number[] = [];
     for (const hash of txHashes) {
       const key = hashKey(hash);
-      this.#pool.remove(key);
+      const entry = this.#pool.remove(key);
+      if (entry !== undefined) waitedMs.push(nowMs - entry.receivedMs);
       this.#parked.delete(key);
       this.#dropped.delete(key);
     }
     this.#retryParked();
     this.#changed();
+    return waitedMs;
   }
 
   status(hash: Hash): TxStatus {

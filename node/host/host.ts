@@ -1,0 +1,443 @@
+/**
+ * The serial loop around the consensus core: one input at a time, its effects carried out in their order, and `persist`
+ * a barrier that nothing signed passes. The only place that signs, and the only caller of the ledger. Slow work
+ * (verifying, executing, building, fetching) runs beside the loop and comes back as an input.
+ */
+import { bytesToHex, equalBytes } from '../../common/bytes.ts';
+import type { Sm2Signer } from '../../common/crypto/sm2.ts';
+import { assert, EmrError, unreachable, type Verdict } from '../../common/errors.ts';
+import type { Hash, Height } from '../../common/protocol/primitives.ts';
+import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
+import { Replica } from '../../consensus/replica.ts';
+import { permits } from '../../consensus/safety-record.ts';
+import type { ChainHead, Effect, Input, Report, TimerName } from '../../consensus/types.ts';
+import { ownMessage } from '../../consensus/verification.ts';
+import type { Clock } from '../clock.ts';
+import type { Executor } from '../execution/executor.ts';
+import type { Log } from '../log.ts';
+import type { Mempool } from '../mempool/mempool.ts';
+import type { Member, Network } from '../network/types.ts';
+import type { CommittedBlock } from '../storage/chain-store.ts';
+import type { SafetyStore } from '../storage/safety-store.ts';
+import type { TransactionChecker } from '../verification/transaction-checker.ts';
+import type { Verifier } from '../verification/verifier.ts';
+import type { BlockServer } from './block-server.ts';
+import type { DueWatch } from './due.ts';
+import { Inbox } from './inbox.ts';
+import type { Ledger } from './ledger.ts';
+import type { Observations } from './observations.ts';
+import { type Position, positionOf } from './position.ts';
+import type { Proposer } from './proposer.ts';
+import type { Syncer } from './syncer.ts';
+import { type CertifiedBlock, decodeCertifiedBlock, unwrapDirect, wrapDirect } from './wire.ts';
+
+export interface HostPorts {
+  readonly chainId: Hash;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly network: Pick<Network, 'sendDirect' | 'onDirect'>;
+  readonly signer: Sm2Signer;
+  readonly verifier: Verifier;
+  readonly checker: TransactionChecker;
+  readonly executor: Executor;
+  readonly safety: SafetyStore;
+  readonly ledger: Ledger;
+  readonly mempool: Mempool;
+  readonly due: DueWatch;
+  readonly proposer: Proposer;
+  readonly blocks: BlockServer;
+  readonly syncer: Syncer;
+  readonly observations: Observations;
+  /** For metrics. */
+  onReport(report: Report): void;
+  onRefused(code: string): void;
+  /** For metrics; `waitedMs` of its transactions that were in the pool. */
+  onCommitted(block: CommittedBlock, waitedMs: readonly number[]): void;
+  /** An invariant broke, or the disk failed: the node must stop. Called once. */
+  onFatal(error: unknown): void;
+}
+
+/** What waits for the loop. */
+type Task =
+  /** `done` tells the inbox that a message has left the queue, whose length it bounds. */
+  | { readonly kind: 'input'; readonly input: Input; readonly done?: () => void }
+  /** Tells the core whether a block is due at the moment when the loop gets here. */
+  | { readonly kind: 'due' }
+  | {
+      readonly kind: 'certified';
+      readonly block: CertifiedBlock;
+      readonly answer: (verdict: Verdict<unknown>) => void;
+    }
+  /** The ledger has a new head: everybody else follows, before anything else happens. */
+  | { readonly kind: 'committed'; readonly block: CommittedBlock };
+
+/** Blocks that peers pushed and that wait for the loop; some 4 MiB each at worst. */
+const MAX_PUSHED_WAITING = 8;
+
+export class Host {
+  readonly #ports: HostPorts;
+  readonly #inbox: Inbox;
+  /** Bounded by its sources: the inbox, one answer for each question of the core, two timers, a few certified blocks. */
+  readonly #queue: Task[] = [];
+  readonly #timers = new Map<TimerName, () => void>();
+  readonly #fetching = new Set<string>();
+  #replica: Replica | null = null;
+  #position: Position;
+  #dueWaiting = false;
+  #pushedWaiting = 0;
+  #draining: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(ports: HostPorts) {
+    this.#ports = ports;
+    this.#position = positionOf(ports.executor.head, ports.signer.address);
+    this.#inbox = new Inbox({
+      chainId: ports.chainId,
+      verifier: ports.verifier,
+      current: () => {
+        const { validators, validatorsHash, height } = this.#position.head;
+        return { validators, validatorsHash, committed: height };
+      },
+      deliver: (message, validatorsHash, done) => {
+        ports.observations.noteMessage(message, ports.clock.nowMs());
+        this.#push({ kind: 'input', input: { kind: 'message', message, validatorsHash }, done });
+      },
+      refused: (from, code) => {
+        ports.onRefused(code);
+        ports.log.debug({ peerId: from.peerId, code }, 'refused a consensus message');
+      },
+      failed: (error) => this.#fail(error),
+    });
+  }
+
+  get isValidator(): boolean {
+    return this.#position.self !== null;
+  }
+
+  /** This node's index in the set; null when it is not in it. */
+  get index(): number | null {
+    return this.#position.self;
+  }
+
+  get head(): ChainHead {
+    return this.#position.head;
+  }
+
+  /** Takes up what was promised before the last stop, and begins. */
+  async start(): Promise<void> {
+    const { executor, safety, observations, network, due, signer, chainId } = this.#ports;
+    const { head } = executor;
+    observations.setValidators(head.validators);
+    const { replica, effects } = Replica.open({
+      identity: { chainId, address: signer.address },
+      head: this.#position.head,
+      params: head.params,
+      leaders: head.leaders,
+      record: safety.record,
+      bodies: safety.bodies(),
+    });
+    this.#replica = replica;
+    await this.#carryOutAll(effects);
+    network.onDirect((from, payload) => {
+      const direct = this.#stopped ? null : unwrapDirect(payload);
+      if (direct === null || !direct.ok) return;
+      if (direct.value.kind === 'message') this.#inbox.receive(from, direct.value.bytes);
+      else this.#onPushed(from, direct.value.bytes);
+    });
+    due.update();
+    this.#pushDue();
+  }
+
+  /** Ends after the step that runs. Nothing is lost: what was promised is on disk. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const cancel of this.#timers.values()) cancel();
+    this.#timers.clear();
+    await this.#draining;
+  }
+
+  /** A block is due, or none is any more. */
+  setDue(due: boolean): void {
+    this.#ports.observations.noteDue(due, this.#ports.clock.nowMs());
+    if (this.#replica !== null) this.#pushDue();
+  }
+
+  /** The leader of this view leaves out a valid transaction: change the view. */
+  suspect(at: { readonly height: Height; readonly view: number }): void {
+    this.#pushInput({ kind: 'suspect', height: at.height, view: at.view });
+  }
+
+  /** A block from sync, through the same queue as everything else. */
+  apply(block: CertifiedBlock): Promise<Verdict<unknown>> {
+    const { promise, resolve } = Promise.withResolvers<Verdict<unknown>>();
+    this.#push({ kind: 'certified', block, answer: resolve });
+    return promise;
+  }
+
+  /** One that comes out of order or proves nothing is dropped: sync fetches what is missing. */
+  #onPushed(from: Member, bytes: Uint8Array): void {
+    if (this.#pushedWaiting >= MAX_PUSHED_WAITING || from.role !== 'validator') return;
+    const block = decodeCertifiedBlock(bytes);
+    if (!block.ok) return this.#ports.onRefused(block.code);
+    this.#pushedWaiting += 1;
+    this.#beside(this.apply(block.value).then(() => void (this.#pushedWaiting -= 1)));
+  }
+
+  #pushDue(): void {
+    if (this.#dueWaiting) return;
+    this.#dueWaiting = true;
+    this.#push({ kind: 'due' });
+  }
+
+  #pushInput(input: Input): void {
+    this.#push({ kind: 'input', input });
+  }
+
+  #push(task: Task): void {
+    if (this.#stopped) return discard(task);
+    this.#queue.push(task);
+    this.#draining ??= this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    // The caller's own work comes first: nobody's stack runs through the loop.
+    await Promise.resolve();
+    try {
+      while (!this.#stopped) {
+        const task = this.#queue.shift();
+        if (task === undefined) break;
+        await this.#handle(task);
+      }
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#draining = null;
+      if (this.#stopped) for (const task of this.#queue.splice(0)) discard(task);
+    }
+  }
+
+  async #handle(task: Task): Promise<void> {
+    switch (task.kind) {
+      case 'input':
+        task.done?.();
+        return this.#step(task.input);
+      case 'due':
+        this.#dueWaiting = false;
+        return this.#step({ kind: 'due', due: this.#ports.due.due });
+      case 'committed':
+        return this.#committed(task.block);
+      case 'certified': {
+        const verdict = await this.#ports.ledger.applyCertified(task.block);
+        if (verdict.ok && verdict.value !== null) this.#queue.unshift({ kind: 'committed', block: verdict.value });
+        return task.answer(verdict);
+      }
+      default:
+        return unreachable(task);
+    }
+  }
+
+  async #step(input: Input): Promise<void> {
+    assert(this.#replica !== null, 'the host was not started');
+    await this.#carryOutAll(this.#replica.step(input));
+  }
+
+  /**
+   * What follows from the effects (own messages, a commit) goes to the core ahead of what waits, and only after all of
+   * them: the effects of a later step must not overtake those of this one.
+   */
+  async #carryOutAll(effects: readonly Effect[]): Promise<void> {
+    const following: Task[] = [];
+    for (const effect of effects) {
+      const pending = this.#carryOut(effect, following);
+      if (pending !== undefined) await pending;
+      if (this.#stopped) return;
+    }
+    if (following.length === 0) return;
+    this.#queue.unshift(...following);
+    this.#draining ??= this.#drain();
+  }
+
+  #carryOut(effect: Effect, following: Task[]): Promise<void> | undefined {
+    switch (effect.kind) {
+      case 'persist':
+        return this.#ports.safety.persist(effect.record, effect.block);
+      case 'broadcast':
+        following.push(this.#sign(effect.message));
+        return undefined;
+      case 'send':
+        this.#send(effect.message, effect.to);
+        return undefined;
+      case 'setTimer':
+        this.#setTimer(effect.timer, effect.token, effect.afterMs);
+        return undefined;
+      case 'cancelTimer':
+        this.#timers.get(effect.timer)?.();
+        this.#timers.delete(effect.timer);
+        return undefined;
+      case 'propose':
+        this.#beside(this.#propose(effect));
+        return undefined;
+      case 'execute':
+        this.#beside(this.#execute(effect));
+        return undefined;
+      case 'fetch':
+        this.#beside(this.#fetch(effect));
+        return undefined;
+      case 'commit':
+        return this.#commit(effect, following);
+      case 'sync':
+        this.#hint(effect.height, effect.from);
+        return undefined;
+      case 'serve': {
+        const peer = this.#position.head.validators[effect.to];
+        if (peer !== undefined) this.#beside(this.#ports.blocks.push(peer.peerId, effect.fromHeight));
+        return undefined;
+      }
+      case 'report':
+        this.#report(effect.report);
+        return undefined;
+      default:
+        return unreachable(effect);
+    }
+  }
+
+  /** The last guard before a signature exists: the durable record must cover it, whatever the core asks for. */
+  #sign(message: UnsignedMessage): Task {
+    const { safety, signer, chainId } = this.#ports;
+    const { self, head } = this.#position;
+    assert(self !== null, 'only a member of the set signs');
+    assert(permits(safety.record, message), `refused to sign a ${message.kind} that the durable record does not cover`);
+    const signature = signer.sign(signingHash(chainId, message));
+    const signed: SignedMessage = { validator: self, signature, body: message };
+    this.#send(signed, null);
+    return {
+      kind: 'input',
+      input: { kind: 'message', message: ownMessage(signed), validatorsHash: head.validatorsHash },
+    };
+  }
+
+  #send(message: SignedMessage, to: number | null): void {
+    const { self, head } = this.#position;
+    const payload = wrapDirect('message', encodeMessage(message));
+    head.validators.forEach((validator, index) => {
+      if (index === self || (to !== null && index !== to)) return;
+      this.#ports.network.sendDirect(validator.peerId, payload);
+    });
+  }
+
+  #setTimer(timer: TimerName, token: number, afterMs: number): void {
+    this.#timers.get(timer)?.();
+    const cancel = this.#ports.clock.after(afterMs, () => {
+      this.#timers.delete(timer);
+      this.#pushInput({ kind: 'timer', timer, token });
+    });
+    this.#timers.set(timer, cancel);
+  }
+
+  async #propose({ height, view, minTimestampMs }: Extract<Effect, { kind: 'propose' }>): Promise<void> {
+    const block = await this.#ports.proposer.propose({ height, view, minTimestampMs });
+    this.#pushInput({ kind: 'proposal', height, view, block });
+    if (block !== null) return;
+    // The core takes that for "not due"; what is true now it must hear anew.
+    this.#ports.due.update();
+    this.#pushDue();
+  }
+
+  async #execute({ block, fresh }: Extract<Effect, { kind: 'execute' }>): Promise<void> {
+    const { checker, executor, clock, log } = this.#ports;
+    const txs = await checker.checkProposed(block.block);
+    const nowMs = fresh ? clock.nowMs() : null;
+    const executed = txs.ok ? await executor.execute(block, txs.value, { nowMs, certified: false }) : txs;
+    const { height } = block.header;
+    if (!executed.ok) log.warn({ height, code: executed.code }, 'refused a proposed block');
+    const verdict: Verdict = executed.ok ? { ok: true, value: undefined } : executed;
+    this.#pushInput({ kind: 'executed', height, blockHash: block.hash, verdict });
+  }
+
+  async #fetch({ blockHash, from }: Extract<Effect, { kind: 'fetch' }>): Promise<void> {
+    const key = bytesToHex(blockHash);
+    if (this.#fetching.has(key)) return;
+    this.#fetching.add(key);
+    try {
+      const { validators } = this.#position.head;
+      const peers = from.flatMap((index) => validators[index]?.peerId ?? []);
+      const block = await this.#ports.syncer.fetchBody(blockHash, peers);
+      if (block !== null) this.#pushInput({ kind: 'fetched', block });
+    } finally {
+      this.#fetching.delete(key);
+    }
+  }
+
+  async #commit(effect: Extract<Effect, { kind: 'commit' }>, following: Task[]): Promise<void> {
+    const committed = await this.#ports.ledger.commitDecided(effect.block, effect.certificate);
+    if (committed !== null) following.push({ kind: 'committed', block: committed });
+  }
+
+  /** The head has moved: pool and predicate first, so that the core does not ask for a block that nobody needs. */
+  async #committed(committed: CommittedBlock): Promise<void> {
+    const { mempool, due, executor, syncer, observations, clock } = this.#ports;
+    const signers = this.#position.head.validators;
+    observations.noteCommit(committed.header.height, committed.certificate, signers, clock.nowMs());
+    syncer.progressed();
+    const waitedMs = mempool.committed(committed.txHashes);
+    this.#ports.onCommitted(committed, waitedMs);
+    await this.#step({ kind: 'due', due: due.update() });
+    const { head } = executor;
+    assert(equalBytes(head.hash, committed.hash), 'the executor is at the block that was committed');
+    this.#position = positionOf(head, this.#ports.signer.address);
+    observations.setValidators(head.validators);
+    await this.#step({ kind: 'committed', head: this.#position.head, params: head.params, leaders: head.leaders });
+  }
+
+  #hint(height: Height, from: number): void {
+    const peer = this.#position.head.validators[from];
+    if (peer !== undefined) this.#ports.syncer.hint(height, peer.peerId);
+  }
+
+  #report(report: Report): void {
+    const { log, observations } = this.#ports;
+    this.#ports.onReport(report);
+    switch (report.kind) {
+      case 'phase':
+        observations.notePhase(report);
+        return;
+      case 'enteredView':
+        log.info({ height: report.height, view: report.view, reason: report.reason }, 'entered a view');
+        return;
+      case 'refused':
+        log.warn({ ...report }, 'a validator broke a rule of the protocol');
+        return;
+      case 'evidence': {
+        const { validator, vote, height, view } = report.equivocation;
+        log.error({ validator, vote, height, view }, 'a validator signed two votes that conflict');
+        return;
+      }
+      case 'keyInUse':
+        log.error(
+          { height: report.height, view: report.view },
+          "another process signs with this node's key; this node does not vote until it is started again",
+        );
+        return;
+      default:
+        unreachable(report);
+    }
+  }
+
+  /** Work beside the loop. What it throws is a bug or a failed disk, unless the node is stopping. */
+  #beside(work: Promise<void>): void {
+    work.catch((error: unknown) => this.#fail(error));
+  }
+
+  #fail(error: unknown): void {
+    if (this.#stopped && error instanceof EmrError && error.code === 'STORAGE_CLOSED') return;
+    const first = !this.#stopped;
+    this.#stopped = true;
+    for (const cancel of this.#timers.values()) cancel();
+    if (first) this.#ports.onFatal(error);
+  }
+}
+
+function discard(task: Task): void {
+  if (task.kind === 'input') task.done?.();
+  if (task.kind === 'certified') task.answer({ ok: false, code: 'STOPPED', message: 'the node is stopping' });
+}

@@ -1,0 +1,70 @@
+/** Builds the block that this node proposes as leader: what the pool offers, within bounds of bytes, number and time. */
+import type { Address, Height, TimeMs, View } from '../../common/protocol/primitives.ts';
+import type { ProposedBlock } from '../../consensus/messages.ts';
+import type { Clock } from '../clock.ts';
+import type { Executor } from '../execution/executor.ts';
+import type { Mempool } from '../mempool/mempool.ts';
+import type { DueWatch } from './due.ts';
+
+/** A block holds at most about this much execution: every replica executes it before it votes. */
+const EXECUTION_BUDGET_MS = 20;
+/** However slow the machine seems for a moment, a block takes at least so many transactions. */
+const MIN_CANDIDATES = 64;
+/** First guess for one transaction, with its part of the state's hashing. */
+const FIRST_ESTIMATE_MS = 0.15;
+/** Weight of the last block in the estimate. */
+const SMOOTHING = 0.2;
+/** When all that was tried fails, the next in the pool are tried, this many times before the answer is "nothing". */
+const MAX_ATTEMPTS = 4;
+
+export interface ProposerPorts {
+  readonly clock: Clock;
+  readonly executor: Executor;
+  readonly mempool: Mempool;
+  readonly due: DueWatch;
+  readonly address: Address;
+  /** A monotonic clock in milliseconds. */
+  monotonicMs(): number;
+}
+
+export class Proposer {
+  readonly #ports: ProposerPorts;
+  #msPerTx = FIRST_ESTIMATE_MS;
+
+  constructor(ports: ProposerPorts) {
+    this.#ports = ports;
+  }
+
+  /** @returns null when nothing was due after all, or when the head has moved meanwhile */
+  async propose(at: {
+    readonly height: Height;
+    readonly view: View;
+    readonly minTimestampMs: TimeMs;
+  }): Promise<ProposedBlock | null> {
+    const { clock, executor, mempool, due, address } = this.#ports;
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
+      if (executor.head.height + 1 !== at.height) return null;
+      const timestampMs = Math.max(at.minTimestampMs, clock.nowMs());
+      const stateIsDue = due.stateIsDue(timestampMs);
+      const { maxBlockTxs, maxBlockBytes } = executor.head.params;
+      const candidates = mempool.candidates(Math.min(maxBlockTxs, this.#limit()), maxBlockBytes);
+      if (candidates.length === 0 && !stateIsDue) return null;
+      const startedMs = this.#ports.monotonicMs();
+      const built = await executor.build({ view: at.view, proposer: address, timestampMs, candidates });
+      this.#learn(candidates.length, this.#ports.monotonicMs() - startedMs);
+      mempool.reject(built.rejected);
+      if (built.included > 0 || stateIsDue) return built.proposal;
+    }
+    return null;
+  }
+
+  #limit(): number {
+    return Math.max(MIN_CANDIDATES, Math.floor(EXECUTION_BUDGET_MS / this.#msPerTx));
+  }
+
+  #learn(txs: number, tookMs: number): void {
+    // Small blocks measure the fixed cost, not that of a transaction.
+    if (txs < 16) return;
+    this.#msPerTx += SMOOTHING * (tookMs / txs - this.#msPerTx);
+  }
+}

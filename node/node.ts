@@ -1,0 +1,263 @@
+/**
+ * One node from its parts: what is opened, in which order it starts and stops, and who is told what. Configuration
+ * files, keystores, the RPC server and the process itself are main's business.
+ *
+ * Crash-only: a stop is a courtesy to peers and to the log, never needed for what is on disk.
+ */
+import type { Sm2Engine, Sm2Signer } from '../common/crypto/sm2.ts';
+import { EmrError } from '../common/errors.ts';
+import type { Genesis } from '../common/protocol/genesis.ts';
+import type { Hash } from '../common/protocol/primitives.ts';
+import { equalBytes } from '../common/bytes.ts';
+import { type Clock, systemClock } from './clock.ts';
+import { Executor } from './execution/executor.ts';
+import { genesisBlock } from './execution/genesis-block.ts';
+import { BlockServer } from './host/block-server.ts';
+import { DueWatch } from './host/due.ts';
+import { Host } from './host/host.ts';
+import { Ledger } from './host/ledger.ts';
+import { Observations } from './host/observations.ts';
+import { Proposer } from './host/proposer.ts';
+import { Syncer } from './host/syncer.ts';
+import { encodeHeadNotice } from './host/wire.ts';
+import { type Log, silentLog } from './log.ts';
+import { TransactionGossip } from './mempool/gossip.ts';
+import { Mempool } from './mempool/mempool.ts';
+import type { PoolLimits } from './mempool/pool.ts';
+import { measuredStore } from './metrics/measured-store.ts';
+import { NodeMetrics } from './metrics/metrics.ts';
+import type { Member, Network } from './network/types.ts';
+import { type ChainStore, type CommittedBlock, openChainStore } from './storage/chain-store.ts';
+import type { KeyValueStore } from './storage/key-value-store.ts';
+import { openSafetyStore, type SafetyStore } from './storage/safety-store.ts';
+import { TransactionChecker } from './verification/transaction-checker.ts';
+import { Verifier } from './verification/verifier.ts';
+
+export interface NodeOptions {
+  readonly genesis: Genesis;
+  /** The node's database, open; the node closes it when it stops. */
+  readonly kv: KeyValueStore;
+  /** The validator's or observer's SM2 key. */
+  readonly signer: Sm2Signer;
+  readonly engine: Sm2Engine;
+  /** Not started yet. */
+  readonly network: Network;
+  readonly mempool: PoolLimits;
+  readonly clock?: Clock;
+  readonly log?: Log;
+  /** Adds event loop, memory and garbage collection of the process to the metrics. Default true. */
+  readonly processMetrics?: boolean;
+  /** An invariant broke, or the disk failed. The node has stopped itself; the process should end, with an error. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** A running node's parts, for those who serve it to others. */
+export interface EmrNode {
+  readonly chainId: Hash;
+  readonly genesis: Genesis;
+  readonly signer: Sm2Signer;
+  readonly network: Network;
+  readonly store: ChainStore;
+  readonly safety: SafetyStore;
+  readonly executor: Executor;
+  readonly mempool: Mempool;
+  readonly verifier: Verifier;
+  readonly host: Host;
+  readonly syncer: Syncer;
+  readonly due: DueWatch;
+  readonly observations: Observations;
+  readonly metrics: NodeMetrics;
+  readonly clock: Clock;
+  start(): Promise<void>;
+  /** Graceful and idempotent. */
+  stop(): Promise<void>;
+  /** Called after each durable block, in order. */
+  onCommitted(listener: (block: CommittedBlock) => void): () => void;
+}
+
+/**
+ * Opens what is on disk and puts the parts together; nothing runs yet.
+ * @throws EmrError DATA_WRONG_CHAIN, DATA_NEWER_FORMAT, DATA_CORRUPT, STORAGE_FAILED, BAD_GENESIS
+ */
+export async function createNode(options: NodeOptions): Promise<EmrNode> {
+  const { genesis, signer, network } = options;
+  const clock = options.clock ?? systemClock;
+  const log = options.log ?? silentLog;
+  const metrics = new NodeMetrics();
+  const kv = measuredStore(options.kv, (write) => metrics.wrote(write));
+  const store = await openChainStore(kv, genesis, () => genesisBlock(genesis));
+  const safety = await openSafetyStore(kv);
+  const executor = Executor.open(store);
+  const { chainId } = store;
+  const verifier = new Verifier(options.engine);
+  const checker = new TransactionChecker(chainId, verifier);
+  const ledger = new Ledger(store, executor, checker, verifier);
+  const observations = new Observations(signer.address, clock.nowMs());
+  const blocks = new BlockServer({ network, store, safety });
+
+  const mempool: Mempool = new Mempool({
+    clock,
+    limits: options.mempool,
+    checker,
+    simulate: (tx, nowMs) => executor.simulate(tx, nowMs),
+    locate: (hash) => store.locateTx(hash),
+    spread: (tx) => gossip.spread(tx),
+  });
+  const due: DueWatch = new DueWatch({
+    clock,
+    poolSize: () => mempool.size,
+    head: () => executor.head,
+    onChange: (isDue) => host.setDue(isDue),
+  });
+  mempool.onChange(() => due.update());
+  const validatorPeers = (): string[] =>
+    executor.head.validators.filter((v) => !equalBytes(v.address, signer.address)).map((v) => v.peerId);
+  const gossip: TransactionGossip = new TransactionGossip(mempool, { clock, network, validatorPeers });
+  const proposer = new Proposer({
+    clock,
+    executor,
+    mempool,
+    due,
+    address: signer.address,
+    monotonicMs: () => performance.now(),
+  });
+  const syncer: Syncer = new Syncer({
+    chainId,
+    clock,
+    log,
+    network,
+    headHeight: () => executor.head.height,
+    isValidator: () => host.isValidator,
+    apply: (block) => host.apply(block),
+    failed: (error) => fail(error),
+  });
+  const host: Host = new Host({
+    chainId,
+    clock,
+    log,
+    network,
+    signer,
+    verifier,
+    checker,
+    executor,
+    safety,
+    ledger,
+    mempool,
+    due,
+    proposer,
+    blocks,
+    syncer,
+    observations,
+    onReport: (report) => metrics.report(report, clock.nowMs()),
+    onRefused: (code) => metrics.refused(code),
+    onCommitted: (block, waitedMs) => metrics.committed({ transactions: block.txHashes.length, waitedMs }),
+    onFatal: (error) => fail(error),
+  });
+
+  const members = membersOf(genesis, executor);
+  ledger.onCommitted((block) => {
+    const { header } = block;
+    if (!equalBytes(header.validatorsHash, header.nextValidatorsHash)) network.setMembers(members());
+    announceHead(block, genesis, host, network);
+    log.debug({ height: header.height, view: header.view, transactions: block.txHashes.length }, 'committed a block');
+  });
+  metrics.pull(
+    {
+      height: () => executor.head.height,
+      view: () => observations.phase.view,
+      blockIntervalMs: () => observations.blockIntervalMs,
+      missingValidators: () => observations.phase.missing.length,
+      validators: () => observations.validators(),
+      syncLag: () => syncer.highestClaimed - executor.head.height,
+      mempool: () => ({ size: mempool.size, bytes: mempool.bytes, rejections: mempool.rejections }),
+      verifier: () => verifier.counts(),
+      peers: () => {
+        const peers = network.peers();
+        return { connected: peers.filter((peer) => peer.connected).length, members: peers.length };
+      },
+      network: () => network.counters(),
+    },
+    { processMetrics: options.processMetrics ?? true },
+  );
+
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= (async () => {
+      due.stop();
+      gossip.stop();
+      mempool.stop();
+      await Promise.all([syncer.stop(), host.stop()]);
+      await network.stop();
+      await kv.close();
+      log.info({ height: executor.head.height }, 'stopped');
+    })();
+    return stopping;
+  };
+  let failed = false;
+  const fail = (error: unknown): void => {
+    if (failed) return;
+    failed = true;
+    const code = error instanceof EmrError ? error.code : 'INVARIANT';
+    log.error({ code, err: error }, 'the node cannot go on and stops');
+    // Whatever stopping runs into now, the first error is the one to show.
+    void stop()
+      .catch(() => undefined)
+      .then(() => options.onFatal(error));
+  };
+
+  return {
+    chainId,
+    genesis,
+    signer,
+    network,
+    store,
+    safety,
+    executor,
+    mempool,
+    verifier,
+    host,
+    syncer,
+    due,
+    observations,
+    metrics,
+    clock,
+    stop,
+    onCommitted: (listener) => ledger.onCommitted(listener),
+    async start() {
+      network.setMembers(members());
+      blocks.start();
+      gossip.start();
+      await network.start();
+      await host.start();
+      mempool.start();
+      syncer.start();
+      log.info({ height: executor.head.height, peerId: network.peerId, validator: host.isValidator }, 'started');
+    },
+  };
+}
+
+/** Who may connect: the validators of the next height, and the observers that the genesis document names. */
+function membersOf(genesis: Genesis, executor: Executor): () => Member[] {
+  const observers = genesis.observers.map(({ peerId, orgId, address }): Member => ({
+    peerId,
+    orgId,
+    role: 'observer',
+    address,
+  }));
+  return () => [
+    ...executor.head.validators.map(({ peerId, orgId, address }): Member => ({
+      peerId,
+      orgId,
+      role: 'validator',
+      address,
+    })),
+    ...observers,
+  ];
+}
+
+/** Observers hear of blocks from one validator at each height; who misses that looks again by itself. */
+function announceHead(block: CommittedBlock, genesis: Genesis, host: Host, network: Network): void {
+  const { header, hash } = block;
+  if (genesis.observers.length === 0 || host.index !== header.height % host.head.validators.length) return;
+  network.publish('heads', encodeHeadNotice({ height: header.height, hash }));
+}

@@ -1,0 +1,117 @@
+/** Nodes of one consortium in one process: real storage, execution, consensus and mempool over the in-memory network. */
+import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import type { EmrNode } from '../../node/node.ts';
+import { createNode } from '../../node/node.ts';
+import type { KeyValueStore } from '../../node/storage/key-value-store.ts';
+import { MortalClock } from './node-clock.ts';
+import type { Consortium, Hospital, TestTransaction } from './node-consortium.ts';
+import { MemoryHub } from './node-memory-network.ts';
+
+const engine = createOpensslEngine();
+
+export interface RunningNode {
+  readonly node: EmrNode;
+  /** What made it stop by itself. */
+  readonly fatal: unknown[];
+  /** Ends it as kill -9 does: nothing is flushed, no timer fires, no peer is told. */
+  kill(): void;
+}
+
+export class Cluster {
+  readonly net: Consortium;
+  readonly hub = new MemoryHub();
+  /** By index of the validator set; undefined where none runs. */
+  readonly running: (RunningNode | undefined)[];
+
+  constructor(net: Consortium) {
+    this.net = net;
+    this.running = net.hospitals.map(() => undefined);
+  }
+
+  /** Starts validator `index` on a database. */
+  async start(index: number, kv: KeyValueStore): Promise<EmrNode> {
+    const { validator, peerId } = this.net.hospitals[index] as Hospital;
+    const clock = new MortalClock();
+    const network = this.hub.join(peerId);
+    const fatal: unknown[] = [];
+    const node = await createNode({
+      genesis: this.net.genesis,
+      kv,
+      signer: validator,
+      engine,
+      network,
+      mempool: { maxTransactions: 5_000, maxBytes: 16 * 1024 * 1024 },
+      clock,
+      processMetrics: false,
+      onFatal: (error) => fatal.push(error),
+    });
+    const kill = (): void => {
+      clock.kill();
+      network.running = false;
+      this.running[index] = undefined;
+    };
+    this.running[index] = { node, fatal, kill };
+    await node.start();
+    return node;
+  }
+
+  /** Node `index`, which must run. */
+  node(index: number): EmrNode {
+    const running = this.running[index];
+    if (running === undefined) throw new Error(`node ${index} does not run`);
+    return running.node;
+  }
+
+  nodes(): EmrNode[] {
+    return this.running.flatMap((running) => (running === undefined ? [] : [running.node]));
+  }
+
+  /** Errors that made nodes stop by themselves. */
+  fatal(): unknown[] {
+    return this.running.flatMap((running) => running?.fatal ?? []);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.nodes().map((node) => node.stop()));
+  }
+
+  /** Waits until all running nodes have committed all these transactions. */
+  async committed(txs: readonly TestTransaction[], deadlineMs = 20_000): Promise<void> {
+    await until(
+      () => this.nodes().every((node) => txs.every((tx) => node.store.locateTx(tx.hash) !== null)),
+      deadlineMs,
+      () => this.describe(),
+    );
+  }
+
+  /** Waits until all running nodes have the same head. */
+  async level(deadlineMs = 20_000): Promise<void> {
+    const heights = (): number[] => this.nodes().map((node) => node.executor.head.height);
+    await until(
+      () => new Set(heights()).size === 1,
+      deadlineMs,
+      () => this.describe(),
+    );
+  }
+
+  describe(): string {
+    const lines = this.running.map((running, index) => {
+      if (running === undefined) return `${index}: down`;
+      const { node, fatal } = running;
+      const { phase, view, height, missing } = node.observations.phase;
+      return `${index}: head ${node.executor.head.height}, pool ${node.mempool.size}, deciding ${height}/${view} ${phase}, missing ${missing.join()}${fatal.length > 0 ? `, fatal ${String(fatal[0])}` : ''}`;
+    });
+    return lines.join('\n');
+  }
+}
+
+/** Waits for a condition, looking again after everything that is ready now has run. */
+export async function until(condition: () => boolean, deadlineMs: number, describe: () => string): Promise<void> {
+  const endMs = Date.now() + deadlineMs;
+  while (!condition()) {
+    if (Date.now() > endMs) throw new Error(`not within ${deadlineMs} ms:\n${describe()}`);
+    await new Promise<void>((resolve) => {
+      setTimeout(resolve, 5);
+    });
+  }
+}
