@@ -21,6 +21,8 @@ that EMRCHAIN_PASSPHRASE_FILE names; never from the command line.`;
 export interface Invocation {
   readonly environment: NodeJS.ProcessEnv;
   readonly streams?: Streams;
+  /** The clock, milliseconds since 1970; the system's when absent. */
+  readonly nowMs?: () => number;
 }
 
 /** The whole program; `failed` is told what went wrong in an action. */
@@ -65,7 +67,7 @@ function makeRun(invocation: Invocation, failed: (error: unknown, output: Output
       const args = given.slice(0, -2) as string[];
       const global = command.optsWithGlobals<GlobalOptions>();
       try {
-        const session = new Session(global, invocation.environment, invocation.streams);
+        const session = new Session(global, invocation.environment, invocation.streams, invocation.nowMs);
         const result = await action(session, global as never, ...args);
         session.out.progressDone();
         if (result !== undefined) session.out.result(result);

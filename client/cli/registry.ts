@@ -20,4 +20,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: 'role', summary: 'grant and revoke roles', load: () => import('./commands/role.ts') },
   { name: 'org', summary: 'organisations, and the tokens that hide words', load: () => import('./commands/org.ts') },
   { name: 'policy', summary: 'who may ask, and whose approval it takes', load: () => import('./commands/policy.ts') },
+  { name: 'record', summary: 'write and read records', load: () => import('./commands/record.ts') },
+  { name: 'access', summary: 'ask for records, decide on requests', load: () => import('./commands/access.ts') },
+  { name: 'attending', summary: 'which physicians attend a patient', load: () => import('./commands/attending.ts') },
 ];

@@ -36,7 +36,16 @@ export class Session {
   readonly #unlocked = new Map<string, Promise<UnlockedKey>>();
   #reader: Promise<ChainView> | undefined;
 
-  constructor(options: GlobalOptions, environment: NodeJS.ProcessEnv = process.env, streams?: Streams) {
+  /** Milliseconds since 1970. */
+  readonly nowMs: () => number;
+
+  constructor(
+    options: GlobalOptions,
+    environment: NodeJS.ProcessEnv = process.env,
+    streams?: Streams,
+    nowMs: () => number = Date.now,
+  ) {
+    this.nowMs = nowMs;
     this.options = options;
     this.environment = environment;
     this.home = openHome(options.home, environment);
@@ -97,7 +106,7 @@ export class Session {
       import('../chain-view.ts'),
       import('../reader-token.ts'),
     ]);
-    return new ChainView(new RpcClient(this.rpcUrl, { authorize: authorizer(node, key.signer) }), node);
+    return new ChainView(new RpcClient(this.rpcUrl, { authorize: authorizer(node, key.signer, this.nowMs) }), node);
   }
 
   async #keyName(): Promise<string | undefined> {
@@ -186,6 +195,7 @@ export class Session {
     const { deadlineMs } = this;
     return {
       ...(deadlineMs === undefined ? {} : { deadlineMs }),
+      nowMs: this.nowMs,
       onWaiting: (waitedMs) => this.out.progress(`waiting for the block, ${duration(waitedMs)} …`),
     };
   }

@@ -69,7 +69,7 @@ async function grant(
 ): Promise<Result> {
   const lasting = requireDuration(options.for);
   const scope = await scopeOf(session, options, account, name);
-  const expiresAtMs = Date.now() + lasting;
+  const expiresAtMs = session.nowMs() + lasting;
   const committed = await submitCall(session, { kind: 'role.grant', scope, expiresAtMs });
   const department = scope.department && hexOf(scope.department);
   return {

@@ -1,0 +1,335 @@
+/**
+ * Writing a record: encrypt and upload, agree with the owner, submit, wait for the replicas. The states are
+ *
+ *   offered     the node has the ciphertext, the offer has everything else but the owner's signature
+ *   committed   the transaction is on the chain
+ *   replicated  enough other organisations have signed that they hold the ciphertext
+ *
+ * and each later state is reached from the offer alone, as often as it takes.
+ */
+import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { equalBytes } from '../common/bytes.ts';
+import { sm2Encrypt } from '../common/crypto/sm2-encrypt.ts';
+import { keyCheckOf, recordIdOf, type SectionClass, wrapPlaintext } from '../common/protocol/record.ts';
+import {
+  accountEntry,
+  organisationEntry,
+  paramsEntry,
+  recordEntry,
+  recordVersionEntry,
+  stateKey,
+} from '../common/protocol/state-entries.ts';
+import { replicaReceiptSigningHash } from '../common/protocol/signing.ts';
+import { encodeSidecar, sidecarHash, type Sidecar } from '../common/protocol/transaction.ts';
+import type { PolicyDocument } from '../common/protocol/policy.ts';
+import { encryptStream, type EncryptedStream } from '../common/native/sm4-file.ts';
+import { type BlobSummary, computeCid } from '../common/native/unixfs-cid.ts';
+import { type Progress, uploadBlob } from './blob-transfer.ts';
+import type { ChainView } from './chain-view.ts';
+import { ClientError } from './errors.ts';
+import { fromHex, hexOf } from './hex.ts';
+import { provenPolicy } from './policies.ts';
+import { randomNonce, randomSecret } from './randomness.ts';
+import { contentHeaderHash, contentStream, newTrailer, TRAILER_BYTES } from './record-content.ts';
+import {
+  type Consent,
+  type RecordCall,
+  type RecordOffer,
+  signedCall,
+  subjectOf,
+  unsignedContent,
+} from './record-offer.ts';
+import { type Committed, execute, type Sender, type SubmitOptions } from './transactions.ts';
+import { cidText } from './cid-text.ts';
+
+const POLL_MS = 300;
+export const DEFAULT_REPLICATION_DEADLINE_MS = 60_000;
+
+export interface NewRecord {
+  readonly path: string;
+  readonly contentType: string;
+  /** The name inside the ciphertext; the file's own when absent. */
+  readonly name?: string;
+  readonly policyRef: Uint8Array;
+  readonly categoryToken: Uint8Array;
+  /** A new record of this patient, or a new version of a record. */
+  readonly target:
+    | { readonly kind: 'new'; readonly owner: Uint8Array; readonly section: SectionClass }
+    | { readonly kind: 'version'; readonly recordId: Uint8Array };
+}
+
+interface Target {
+  readonly recordId: Uint8Array;
+  readonly version: number;
+  readonly owner: Uint8Array;
+  readonly section: SectionClass;
+  readonly nonce: Uint8Array | null;
+}
+
+async function targetOf(view: ChainView, writer: Uint8Array, target: NewRecord['target']): Promise<Target> {
+  if (target.kind === 'new') {
+    const nonce = randomNonce();
+    const { owner, section } = target;
+    return { recordId: recordIdOf(writer, owner, nonce, section), version: 1, owner, section, nonce };
+  }
+  const { value } = await view.entry(stateKey.record(target.recordId), recordEntry, 'the record');
+  const { owner, section, latestVersion } = value;
+  return { recordId: target.recordId, version: latestVersion + 1, owner, section, nonce: null };
+}
+
+/** Both copies of a stream: one is given on piece by piece as the other takes it, so that neither runs ahead. */
+function teed(source: AsyncIterable<Uint8Array>): {
+  readonly first: AsyncIterable<Uint8Array>;
+  readonly second: PassThrough;
+} {
+  const second = new PassThrough({ highWaterMark: 2 * 1024 * 1024 });
+  // Whoever reads the copy reports its failures; without a listener they would end the process.
+  second.on('error', () => undefined);
+  async function* first(): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const piece of source) {
+        if (!second.write(piece)) {
+          await new Promise<void>((resolve) => {
+            second.once('drain', resolve);
+            second.once('close', resolve);
+          });
+        }
+        yield piece;
+      }
+      second.end();
+    } catch (error) {
+      second.destroy(error instanceof Error ? error : new Error(String(error)));
+      throw error;
+    } finally {
+      if (!second.writableEnded) second.destroy();
+    }
+  }
+  return { first: first(), second };
+}
+
+/** Uploads the ciphertext and computes, from the same bytes, what the node must answer. */
+async function uploadVerified(view: ChainView, encrypted: EncryptedStream, progress?: Progress): Promise<BlobSummary> {
+  const { first, second } = teed(encrypted);
+  const computing = computeCid(second);
+  computing.catch(() => undefined);
+  const answer = await uploadBlob(view.rpc, first, encrypted.blobBytes, progress);
+  const computed = await computing;
+  if (
+    answer.cid !== computed.cid.toString() ||
+    answer.sizeBytes !== computed.sizeBytes ||
+    answer.dataDigest !== hexOf(computed.dataDigest)
+  ) {
+    throw new ClientError(
+      'UPLOAD_MISMATCH',
+      'The node stored something else than was sent.',
+      'Use another node (--rpc URL), and tell the operator of this one.',
+    );
+  }
+  return computed;
+}
+
+/** The wraps that the policy demands, in its order. */
+async function wrapsFor(
+  view: ChainView,
+  document: PolicyDocument,
+  hospital: string,
+  ownerKey: Uint8Array,
+  plain: Uint8Array,
+): Promise<Sidecar> {
+  const wraps: Extract<Sidecar, { kind: 'wraps' }>['wraps'][number][] = [];
+  if (document.patientWrap) {
+    wraps.push({ to: { kind: 'patient' }, ciphertext: sm2Encrypt(ownerKey, plain, randomSecret) });
+  }
+  if (document.custodian) {
+    // Proven: a node that could name a key of its own as the custodian's would read the record.
+    const { value } = await view.entry(
+      stateKey.organisation(hospital),
+      organisationEntry,
+      `the organisation ${hospital}`,
+    );
+    if (value.custodianKey === null) {
+      throw new ClientError(
+        'CUSTODIAN_KEY_MISSING',
+        `The policy wants a wrap for the custodian, and ${hospital} runs none.`,
+        'Choose a policy without custodian.',
+      );
+    }
+    const to = { kind: 'custodian' as const, orgId: hospital };
+    wraps.push({ to, ciphertext: sm2Encrypt(value.custodianKey, plain, randomSecret) });
+  }
+  return { kind: 'wraps', wraps };
+}
+
+/**
+ * Encrypts and uploads a file and makes the offer of it. The key exists in memory only, and in the wraps.
+ * @throws ClientError OWNER_NOT_PATIENT_HERE, POLICY_UNKNOWN, UPLOAD_MISMATCH, CUSTODIAN_KEY_MISSING, and those of calls
+ */
+export async function prepareOffer(
+  view: ChainView,
+  writer: Sender,
+  record: NewRecord,
+  options: { readonly progress?: Progress; readonly nowMs?: () => number } = {},
+): Promise<RecordOffer> {
+  const target = await targetOf(view, writer.account, record.target);
+  const { recordId, version, owner, section } = target;
+  const own = await view.entry(stateKey.account(writer.account), accountEntry, 'your account');
+  const hospital = own.value.orgId;
+  const patient = await view.entry(stateKey.account(owner), accountEntry, "the patient's account");
+  if (patient.value.kind !== 'patient' || patient.value.orgId !== hospital) {
+    throw new ClientError(
+      'OWNER_NOT_PATIENT_HERE',
+      `The account ${hexOf(owner)} is not a patient of ${hospital}.`,
+      "Name the patient's account at this hospital.",
+    );
+  }
+  const policy = await provenPolicy(view, record.policyRef);
+
+  const key = randomSecret(32);
+  const trailer = newTrailer((options.nowMs ?? Date.now)());
+  const file = await open(record.path, 'r');
+  let blob: BlobSummary;
+  let contentDigest: Uint8Array;
+  const { contentType } = record;
+  try {
+    const { size } = await file.stat();
+    const content = contentStream(file.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }), trailer);
+    const meta = { name: record.name ?? basename(record.path), contentType, sizeBytes: size + TRAILER_BYTES };
+    const iv = randomSecret(12);
+    const encrypted = encryptStream(content.stream, { recordId, version, sectionClass: section, key, iv, meta });
+    blob = await uploadVerified(view, encrypted, options.progress);
+    contentDigest = content.digest();
+  } finally {
+    await file.close();
+  }
+
+  const plain = wrapPlaintext(key, recordId, version);
+  const sidecar = encodeSidecar(await wrapsFor(view, policy.document, hospital, patient.value.publicKey, plain));
+  plain.fill(0);
+  const content = {
+    policyRef: record.policyRef,
+    cid: blob.cid.bytes,
+    dataDigest: blob.dataDigest,
+    sizeBytes: blob.sizeBytes,
+    categoryToken: record.categoryToken,
+    headerHash: contentHeaderHash(
+      { recordId, version, owner, writer: writer.account },
+      trailer,
+      contentType,
+      contentDigest,
+    ),
+    keyCheck: keyCheckOf(recordId, version, key).slice(),
+    capsule: { kind: 'direct' as const },
+    sidecarHash: sidecarHash(sidecar),
+    ownerPublicKey: patient.value.publicKey,
+    ...unsignedContent,
+  };
+  key.fill(0);
+  const common = { owner, hospital, sectionClass: section, content };
+  const call: RecordCall =
+    target.nonce === null
+      ? { kind: 'record.addVersion', recordId, version, ...common }
+      : { kind: 'record.create', nonce: target.nonce, ...common };
+  return { chainId: view.node.chainId, writer: writer.account, call, sidecar };
+}
+
+export interface SubmittedRecord {
+  readonly recordId: Uint8Array;
+  readonly version: number;
+  /** Null where an earlier run had submitted it. */
+  readonly committed: Committed | null;
+}
+
+/** Puts an offer with its consent on the chain, unless it is there already. */
+export async function submitOffer(
+  view: ChainView,
+  writer: Sender,
+  offer: RecordOffer,
+  consent: Consent,
+  options: SubmitOptions = {},
+): Promise<SubmittedRecord> {
+  if (!equalBytes(writer.account, offer.writer)) {
+    throw new ClientError('OFFER_NOT_YOURS', 'The offer was made by another account.', 'Use its key: --as KEYNAME.');
+  }
+  const subject = subjectOf(offer);
+  const call = signedCall(offer, consent, view.engine);
+  if (await alreadyThere(view, offer)) return { ...subject, committed: null };
+  const committed = await execute(view, writer, call, { ...options, sidecar: offer.sidecar });
+  return { ...subject, committed };
+}
+
+async function alreadyThere(view: ChainView, offer: RecordOffer): Promise<boolean> {
+  const { recordId, version } = subjectOf(offer);
+  try {
+    const found = await view.find(stateKey.recordVersion(recordId, version), recordVersionEntry, 'the record');
+    return found !== undefined && equalBytes(found.value.content.dataDigest, offer.call.content.dataDigest);
+  } catch (error) {
+    // What is not there is nobody's matter: the node refuses the question, or has no block yet.
+    if (error instanceof ClientError && ['OUT_OF_SCOPE', 'NOT_FOUND', 'CHAIN_AT_GENESIS'].includes(error.code))
+      return false;
+    throw error;
+  }
+}
+
+export interface Replica {
+  readonly orgId: string;
+  readonly holder: string;
+}
+
+/** Receipts of other organisations that verify against the validators: one for each organisation. */
+export async function verifiedReplicas(
+  view: ChainView,
+  blob: { readonly cid: Uint8Array; readonly dataDigest: Uint8Array; readonly hospital: string },
+): Promise<readonly Replica[]> {
+  const { receipts } = await view.rpc.call('blob_getReceipts', { cid: cidText(blob.cid) });
+  const replicas = new Map<string, Replica>();
+  for (const { holder, signature } of receipts) {
+    const address = fromHex(holder, 20);
+    const validator = view.validators.find((member) => equalBytes(member.address, address));
+    if (validator === undefined || validator.orgId === blob.hospital) continue;
+    const message = replicaReceiptSigningHash(view.node.chainId, blob.cid, blob.dataDigest, address);
+    if (!view.engine.verify(validator.publicKey, message, fromHex(signature, 64))) continue;
+    replicas.set(validator.orgId, { orgId: validator.orgId, holder });
+  }
+  return [...replicas.values()];
+}
+
+/** Other organisations that must hold each ciphertext, by the parameters now in force. */
+export async function replicasNeeded(view: ChainView): Promise<number> {
+  return (await view.entry(stateKey.params(), paramsEntry, 'the parameters')).value.replicas;
+}
+
+/**
+ * Waits until enough other organisations hold the ciphertext.
+ * @throws ClientError REPLICATION_PENDING: the record is on the chain, the copies are not there yet
+ */
+export async function awaitReplicas(
+  view: ChainView,
+  offer: RecordOffer,
+  options: {
+    readonly deadlineMs?: number;
+    readonly onProgress?: (held: number, needed: number) => void;
+  } = {},
+): Promise<{ readonly replicas: readonly Replica[]; readonly needed: number }> {
+  const { cid, dataDigest } = offer.call.content;
+  const needed = await replicasNeeded(view);
+  const end = Date.now() + (options.deadlineMs ?? DEFAULT_REPLICATION_DEADLINE_MS);
+  for (;;) {
+    const replicas =
+      needed === 0 ? [] : await verifiedReplicas(view, { cid, dataDigest, hospital: offer.call.hospital });
+    options.onProgress?.(replicas.length, needed);
+    if (replicas.length >= needed) return { replicas, needed };
+    if (Date.now() >= end) {
+      const record = hexOf(subjectOf(offer).recordId);
+      throw new ClientError(
+        'REPLICATION_PENDING',
+        `The record ${record} is on the chain; ${replicas.length} of ${needed} other organisations hold its ciphertext so far.`,
+        'Keep the writing node running, and run emrchain record submit with the same offer again, or emrchain record show.',
+        { record, held: replicas.length, needed },
+      );
+    }
+    await delay(POLL_MS);
+  }
+}
