@@ -167,6 +167,11 @@ function guardRoutes(app: FastifyInstance, guard: OriginGuard, limiter: RateLimi
       'cross-origin-resource-policy': 'same-origin',
       'cache-control': 'no-store',
     });
+    // The HTTP server has let go of a connection that asked for an upgrade: one that is answered instead must be ended here.
+    if (request.headers.upgrade !== undefined) {
+      reply.header('connection', 'close');
+      reply.raw.once('finish', () => request.raw.socket.destroySoon());
+    }
     const dialled = guard.check(request.headers.host, request.headers.origin);
     if (!dialled.ok) throw new RpcError('FORBIDDEN', dialled.message, dialled.code);
     request.dialled = dialled.value;

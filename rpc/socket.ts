@@ -5,7 +5,7 @@
 import type { WebSocket } from 'ws';
 import { bytesToHex } from '../common/bytes.ts';
 import type { Caller, Session } from './auth.ts';
-import { RpcError } from './errors.ts';
+import { RPC_ERRORS, RpcError } from './errors.ts';
 import { toHex } from './json.ts';
 import { parseJson } from './json-text.ts';
 import { type JsonRpc, orphanFailure } from './json-rpc.ts';
@@ -215,12 +215,18 @@ export class SocketConnection implements Outlet {
     });
   }
 
-  /** The close frame carries the reason; it goes out when the other side reads again, or not at all. */
+  /** The reason goes out when the other side reads again, or not at all. */
   #drop(): void {
     if (this.#dropped) return;
     this.#dropped = true;
-    this.#service.ports.log.info({ address: this.#options.address }, 'slow consumer dropped');
+    const { ports, config } = this.#service;
+    const { code } = RPC_ERRORS.SLOW_CONSUMER;
+    for (const subscription of this.#subscriptions.keys()) {
+      const params = { subscription, code, reason: 'SLOW_CONSUMER' };
+      this.#socket.send(JSON.stringify({ jsonrpc: '2.0', method: 'sub_end', params }));
+    }
     this.#socket.close(CLOSE_SLOW, 'SLOW_CONSUMER');
     setTimeout(() => this.#socket.terminate(), CLOSE_GRACE_MS).unref();
+    ports.metrics.rpcCall({ method: 'sub_event', status: 'error', code, durationMs: config.limits.slowConsumerMs });
   }
 }

@@ -171,6 +171,8 @@ export interface Knobs {
   /** Every read of the state waits for it. */
   beforeRead: () => Promise<void>;
   metricsText: () => Promise<string>;
+  /** Each call as the metrics are told of it. */
+  onCall: (call: { readonly method: string; readonly code: number }) => void;
 }
 
 export interface TestNode {
@@ -198,6 +200,7 @@ export function testNode(world: ChainWorld): TestNode {
     blobQuotaBytes: 64 * 1024 * 1024,
     beforeRead: () => Promise.resolve(),
     metricsText: () => Promise.resolve('emrchain_height 1\n'),
+    onCall: () => {},
   };
   const committed = new Announcer<Parameters<Parameters<RpcPorts['chain']['onCommitted']>[0]>[0]>();
   const dropped = new Announcer<Parameters<Parameters<RpcPorts['transactions']['onDropped']>[0]>[0]>();
@@ -461,6 +464,7 @@ export function testNode(world: ChainWorld): TestNode {
       text: () => knobs.metricsText(),
       rpcCall: ({ method, status, code }) => {
         calls.push({ method, status, code });
+        knobs.onCall({ method, code });
       },
       rpcConnections: () => {},
     },
