@@ -84,7 +84,13 @@ export function blobRoutes(
 
   // Any type: the body is taken as it comes, and never read as anything.
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-  app.put('/blob', (request, reply) => upload(request, reply));
+  app.put('/blob', (request, reply) =>
+    upload(request, reply).catch((error: unknown) => {
+      // What was not read must neither be waited for nor be taken for the next request.
+      reply.header('connection', 'close');
+      throw error;
+    }),
+  );
   app.route({ method: ['GET', 'HEAD'], url: '/blob/:cid', handler: (request, reply) => download(request, reply) });
 
   async function upload(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -96,7 +102,8 @@ export function blobRoutes(
     }
     const end = transfers.begin(bytesToHex(account.id));
     const gone = new AbortController();
-    request.raw.once('close', () => gone.abort());
+    // The request also closes when it was read to its end; the reply closes when the client is gone.
+    reply.raw.once('close', () => gone.abort());
     try {
       const length = request.headers['content-length'];
       const source = (request.body as Readable | undefined) ?? Readable.from([]);
@@ -105,11 +112,7 @@ export function blobRoutes(
         { account: account.id, orgId: account.orgId, declaredBytes: length === undefined ? null : Number(length) },
         gone.signal,
       );
-      if (!verdict.ok) {
-        // What was not read must not be taken for the next request.
-        reply.header('connection', 'close');
-        refuseUpload(verdict.code, verdict.message);
-      }
+      if (!verdict.ok) refuseUpload(verdict.code, verdict.message);
       const { cid, sizeBytes, dataDigest } = verdict.value;
       return await reply
         .code(201)
