@@ -1,9 +1,10 @@
 // Holds the documents to the tree: relative links and their anchors, files named in `code`, npm scripts, and the list of
-// decisions in docs/adr/. What a sentence means is for the reader to judge.
+// decisions in docs/adr/, and the table of limits. What a sentence means is for the reader to judge.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import process from 'node:process';
+import { limitProblems } from './check-limits.mjs';
 import { ROOT } from './toolchain.mjs';
 
 const SKIPPED = new Set(['node_modules', '.git', '.tap', 'dist', 'coverage']);
@@ -94,6 +95,6 @@ function decisionProblems() {
   ]);
 }
 
-const problems = [...documents(ROOT).flatMap(problemsOf), ...decisionProblems()];
+const problems = [...documents(ROOT).flatMap(problemsOf), ...decisionProblems(), ...(await limitProblems())];
 for (const problem of problems) process.stderr.write(`${problem}\n`);
 process.exitCode = problems.length === 0 ? 0 : 1;
