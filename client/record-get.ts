@@ -94,7 +94,7 @@ async function checkedGrant(view: ChainView, stored: StoredRequest, nowMs: numbe
   if (grant.status !== 'granted' || grant.request.notAfterMs <= nowMs) {
     const status = grant.status === 'granted' ? 'ended' : grant.status;
     throw new ClientError(
-      'NOT_GRANTED',
+      status === 'revoked' ? 'GRANT_REVOKED' : status === 'ended' ? 'GRANT_EXPIRED' : 'REQUEST_NOT_GRANTED',
       `The request is ${status}: it gives no access now.`,
       `emrchain access show ${hexOf(stored.hash)} says what became of it; ask again with emrchain access request.`,
       { status },
@@ -103,9 +103,18 @@ async function checkedGrant(view: ChainView, stored: StoredRequest, nowMs: numbe
   return { grant, stored };
 }
 
+/** What another grant of the home may make good. */
+const PASSED_OVER: ReadonlySet<string> = new Set([
+  'GRANT_REVOKED',
+  'GRANT_EXPIRED',
+  'REQUEST_NOT_GRANTED',
+  'REQUEST_UNKNOWN',
+  'NOT_FOUND',
+]);
+
 /**
  * The grant to read a record by: the named one, or the one of this home that lasts longest.
- * @throws ClientError NO_GRANT, NOT_GRANTED, REQUEST_KEY_MISSING
+ * @throws ClientError NO_GRANT, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED, REQUEST_KEY_MISSING, WRONG_RECORD
  */
 export async function findGrant(
   view: ChainView,
@@ -124,7 +133,7 @@ export async function findGrant(
       );
     }
     if (!equalBytes(stored.request.recordId, recordId)) {
-      throw new ClientError('NOT_GRANTED', 'The request is for another record.', 'Check --grant.');
+      throw new ClientError('WRONG_RECORD', 'The request is for another record.', 'Check --grant.');
     }
     return checkedGrant(view, stored, options.nowMs);
   }
@@ -140,8 +149,7 @@ export async function findGrant(
     try {
       return await checkedGrant(view, stored, options.nowMs);
     } catch (error) {
-      if (!(error instanceof ClientError) || !['NOT_GRANTED', 'REQUEST_UNKNOWN', 'NOT_FOUND'].includes(error.code))
-        throw error;
+      if (!(error instanceof ClientError) || !PASSED_OVER.has(error.code)) throw error;
       last ??= error;
     }
   }

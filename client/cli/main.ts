@@ -126,5 +126,7 @@ if (import.meta.main) {
     if (error.code !== 'EPIPE') throw error;
     process.exit(0);
   });
-  process.exitCode = await main(process.argv.slice(2), { environment: process.env });
+  const code = await main(process.argv.slice(2), { environment: process.env });
+  // A command that is a program of its own has set the code that it ended with.
+  if (code !== 0) process.exitCode = code;
 }

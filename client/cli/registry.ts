@@ -23,4 +23,12 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: 'record', summary: 'write and read records', load: () => import('./commands/record.ts') },
   { name: 'access', summary: 'ask for records, decide on requests', load: () => import('./commands/access.ts') },
   { name: 'attending', summary: 'which physicians attend a patient', load: () => import('./commands/attending.ts') },
+  { name: 'audit', summary: 'what happened to a record', load: () => import('./commands/audit.ts') },
+  {
+    name: 'chain',
+    summary: 'blocks, transactions, validators; verify them',
+    load: () => import('./commands/chain.ts'),
+  },
+  { name: 'gov', summary: 'proposals and votes of the members', load: () => import('./commands/gov.ts') },
+  { name: 'token', summary: "a reader's token, for the explorer", load: () => import('./commands/token.ts') },
 ];

@@ -84,8 +84,8 @@ async function request(session: Session, options: RequestOptions, record: string
   const status = asked.committed.events.some(({ type }) => type === 'access.granted') ? 'granted' : 'pending';
   return {
     json: {
-      request: hexOf(asked.hash),
-      record: hexOf(asking.recordId),
+      requestHash: hexOf(asked.hash),
+      recordId: hexOf(asking.recordId),
       version: asked.request.version,
       purpose,
       rule: asked.request.ruleIndex,
@@ -143,7 +143,7 @@ async function simple(session: Session, decision: Decision, id: string, yes?: bo
   const { hash, committed, granted, denied } = await decideOn(session, decision, id, yes);
   const status = granted ? 'granted' : denied ? 'denied' : decision.kind === 'cancel' ? 'cancelled' : 'pending';
   return {
-    json: { request: hexOf(hash), decision: decision.kind, status, tx: txView(committed) },
+    json: { requestHash: hexOf(hash), decision: decision.kind, status, tx: txView(committed) },
     text: [
       `${PAST[decision.kind]}; the request is ${status}.`,
       ...fields([['request', hexOf(hash)], ...txFields(committed)]),
@@ -164,7 +164,7 @@ async function revoke(session: Session, options: { reason: string; yes?: boolean
     if (final) {
       session.out.progressDone();
       return {
-        json: { request: hexOf(hash), status: 'revoked', final, executedBy, quorum, tx: txView(committed) },
+        json: { requestHash: hexOf(hash), status: 'revoked', final, executedBy, quorum, tx: txView(committed) },
         text: [
           'revoked: a quorum of the validators has executed it, and no key is released any more.',
           'Whoever has read the record keeps what was read.',
@@ -177,7 +177,7 @@ async function revoke(session: Session, options: { reason: string; yes?: boolean
         'REVOCATION_PENDING',
         `The revocation is on the chain, and ${executedBy.length} of ${quorum} validators have confirmed it.`,
         `It is final with the others: emrchain access show ${hexOf(hash)} says when.`,
-        { request: hexOf(hash) },
+        { requestHash: hexOf(hash) },
       );
     }
     session.out.progress(`on the chain; executed by ${executedBy.length} of ${quorum} validators`);
@@ -290,7 +290,7 @@ async function deliverKey(session: Session, options: { wrapKey?: string; yes?: b
   recordKey.fill(0);
   session.out.progressDone();
   return {
-    json: { request: hexOf(hash), delivered: true, tx: txView(committed) },
+    json: { requestHash: hexOf(hash), delivered: true, tx: txView(committed) },
     text: [
       'The key is on the chain, for the requester alone.',
       ...fields([['request', hexOf(hash)], ...txFields(committed)]),

@@ -8,10 +8,10 @@ import { submitCall, txFields, txView } from '../execute.ts';
 import type { Result } from '../output.ts';
 import type { Session } from '../session.ts';
 
-async function set(session: Session, options: { for: string }, physician: string): Promise<Result> {
+async function set(session: Session, options: { physician: string; for: string }): Promise<Result> {
   const expiresAtMs = session.nowMs() + requireDuration(options.for);
   const { account: patient } = await session.sender();
-  const relation = { patient, physician: await resolveAccount(session.home, physician), expiresAtMs };
+  const relation = { patient, physician: await resolveAccount(session.home, options.physician), expiresAtMs };
   const committed = await submitCall(session, { kind: 'attending.set', relation, countersignature: null });
   return {
     json: { patient: hexOf(patient), physician: hexOf(relation.physician), expiresAtMs, tx: txView(committed) },
@@ -24,15 +24,13 @@ async function set(session: Session, options: { for: string }, physician: string
 
 async function propose(
   session: Session,
-  options: { for: string; out: string },
-  patient: string,
-  physician: string,
+  options: { patient: string; physician: string; for: string; out: string },
 ): Promise<Result> {
   const node = await session.node();
   const sender = await session.sender();
   const relation = {
-    patient: await resolveAccount(session.home, patient),
-    physician: await resolveAccount(session.home, physician),
+    patient: await resolveAccount(session.home, options.patient),
+    physician: await resolveAccount(session.home, options.physician),
     expiresAtMs: session.nowMs() + requireDuration(options.for),
   };
   const signed = possessed(node.chainId, { kind: 'attending', relation }, sender.signer);
@@ -82,13 +80,16 @@ async function end(session: Session, options: { patient?: string; physician?: st
 export const descriptor: CommandDescriptor = {
   build(command, run) {
     command
-      .command('set <physician>')
+      .command('set')
       .description('as the patient: this physician attends me')
+      .requiredOption('--physician <account>', 'who attends')
       .option('--for <duration>', 'how long', '90d')
       .action(run(set));
     command
-      .command('propose <patient> <physician>')
+      .command('propose')
       .description('as an author of a record of the patient: write the relation for a second party to countersign')
+      .requiredOption('--patient <account>', 'who is attended')
+      .requiredOption('--physician <account>', 'who attends')
       .option('--for <duration>', 'how long', '90d')
       .requiredOption('--out <file>', 'where to write it')
       .action(run(propose));

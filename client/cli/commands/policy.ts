@@ -33,7 +33,7 @@ async function add(session: Session, options: { tokens?: string }, file: string)
   const committed = await submitCall(session, { kind: 'policy.create', document });
   const ref = hexOf(policyRefOf(document));
   return {
-    json: { policy: ref, version: 1, tx: txView(committed) },
+    json: { id: ref, version: 1, tx: txView(committed) },
     text: [...fields([['policy', ref], ...txFields(committed)]), '', ...policyLines(document)],
   };
 }

@@ -110,13 +110,13 @@ const offerView = (offer: RecordOffer) => {
   const { recordId, version } = subjectOf(offer);
   const { content, owner, hospital, sectionClass } = offer.call;
   return {
-    record: hexOf(recordId),
+    recordId: hexOf(recordId),
     version,
     owner: hexOf(owner),
     writer: hexOf(offer.writer),
     hospital,
     section: sectionClass,
-    policy: hexOf(content.policyRef),
+    policyRef: hexOf(content.policyRef),
     categoryToken: hexOf(content.categoryToken),
     cid: cidText(content.cid),
     dataDigest: hexOf(content.dataDigest),
@@ -359,14 +359,14 @@ async function get(session: Session, options: GetOptions, id: string): Promise<R
   session.out.progressDone();
   return {
     json: {
-      record: hexOf(recordId),
+      recordId: hexOf(recordId),
       version: proven.version.version,
       out: read.path,
       name: read.name,
       contentType: read.contentType,
       sizeBytes: read.sizeBytes,
       issuedAtMs: read.issuedAtMs,
-      grant: own && hexOf(own.grant.hash),
+      requestHash: own && hexOf(own.grant.hash),
       keyFrom: opened.from,
       warnings: opened.complaints,
       verified: ['state proof', 'owner signature', 'ciphertext digest', 'authentication tags', 'header hash'],
