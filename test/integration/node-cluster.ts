@@ -2,6 +2,7 @@
 import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
 import type { EmrNode } from '../../node/node.ts';
 import { createNode } from '../../node/node.ts';
+import type { Network } from '../../node/network/types.ts';
 import type { KeyValueStore } from '../../node/storage/key-value-store.ts';
 import { MortalClock } from './node-clock.ts';
 import type { Consortium, Hospital, TestTransaction } from './node-consortium.ts';
@@ -28,18 +29,18 @@ export class Cluster {
     this.running = net.hospitals.map(() => undefined);
   }
 
-  /** Starts validator `index` on a database. */
-  async start(index: number, kv: KeyValueStore): Promise<EmrNode> {
+  /** Starts validator `index` on a database, on the in-memory network unless another is given. */
+  async start(index: number, kv: KeyValueStore, network?: Network): Promise<EmrNode> {
     const { validator, peerId } = this.net.hospitals[index] as Hospital;
     const clock = new MortalClock();
-    const network = this.hub.join(peerId);
+    const memory = network === undefined ? this.hub.join(peerId) : null;
     const fatal: unknown[] = [];
     const node = await createNode({
       genesis: this.net.genesis,
       kv,
       signer: validator,
       engine,
-      network,
+      network: network ?? (memory as Network),
       mempool: { maxTransactions: 5_000, maxBytes: 16 * 1024 * 1024 },
       clock,
       processMetrics: false,
@@ -47,7 +48,7 @@ export class Cluster {
     });
     const kill = (): void => {
       clock.kill();
-      network.running = false;
+      if (memory !== null) memory.running = false;
       this.running[index] = undefined;
     };
     this.running[index] = { node, fatal, kill };

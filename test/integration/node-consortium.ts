@@ -45,15 +45,17 @@ export function consortium(
     readonly params?: Partial<ChainParams>;
     readonly timeMs?: number;
     readonly salt?: number;
+    /** Real peer ids, where the network is real; by hospital in order of name. */
+    readonly peerIds?: readonly string[];
   } = {},
 ): Consortium {
-  const founders = NAMES.slice(0, options.size ?? 4).map((name) => {
+  const founders = NAMES.slice(0, options.size ?? 4).map((name, index) => {
     const orgId = `hospital-${name}`;
     return {
       orgId,
       validator: signerFor(`validator/${orgId}`),
       admin: signerFor(`admin/${orgId}`),
-      peerId: peerIdFor(name),
+      peerId: options.peerIds?.[index] ?? peerIdFor(name),
     };
   });
   const genesis: Genesis = {
