@@ -4,11 +4,10 @@
 import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hexToBytes } from '../../common/bytes.ts';
+import { hexToBytes, utf8 } from '../../common/bytes.ts';
 import { H } from '../../common/crypto/hash.ts';
-import { utf8 } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
-import type { AdminKey, Hospital } from './devnet.ts';
+import { type AdminKey, childEnvironment, type Hospital } from './devnet.ts';
 
 const COMMAND_LINE = join(import.meta.dirname, '..', '..', 'client', 'cli', 'main.ts');
 /** Longer than any command waits by itself. */
@@ -86,7 +85,7 @@ export class Actor {
     const child = spawn(process.execPath, [COMMAND_LINE, ...global, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: COMMAND_MS,
-      env: { ...process.env, EMRCHAIN_PASSPHRASE_FILE: join(this.#networkDir, 'passphrase') },
+      env: childEnvironment(this.#networkDir),
     });
     const output = { stdout: '', stderr: '' };
     for (const stream of ['stdout', 'stderr'] as const) {

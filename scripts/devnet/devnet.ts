@@ -58,7 +58,7 @@ export class Devnet {
   private constructor(dir: string, plan: Plan) {
     this.dir = dir;
     this.hospitals = plan.hospitals.map((h) => ({ ...h, dir: join(dir, h.orgId) }));
-    this.#env = { ...process.env, EMRCHAIN_PASSPHRASE_FILE: passphraseFile(dir) };
+    this.#env = childEnvironment(dir);
   }
 
   /** File with the passphrase of every key of this network: fit for a devnet only. */
@@ -96,10 +96,11 @@ export class Devnet {
         return { orgId, name: NAMES[i] ?? `Hospital ${i + 1}`, rpcPort: port, rpcUrl: `http://127.0.0.1:${port}` };
       }),
     };
-    const cards: MemberCard[] = [];
-    for (const [i, hospital] of plan.hospitals.entries()) {
-      cards.push(await initOne(dir, hospital, admins[i] as AdminKey, ports[i] as number, passphrase));
-    }
+    const cards = await Promise.all(
+      plan.hospitals.map((hospital, i) =>
+        initOne(dir, hospital, admins[i] as AdminKey, ports[i] as number, passphrase),
+      ),
+    );
     const genesis = formatGenesisFile(
       genesisFromCards(cards, {
         name: 'emrchain-devnet',
@@ -130,11 +131,12 @@ export class Devnet {
     await this.waitReady(this.hospitals.map((h) => h.orgId));
   }
 
-  startNode(orgId: string): void {
+  /** @param script another program in the node's place: what a hospital runs is its own affair, the others must bear it */
+  startNode(orgId: string, script = NODE_MAIN): void {
     const hospital = this.hospital(orgId);
     this.#nodes.set(
       orgId,
-      startService(`node ${orgId}`, NODE_MAIN, ['--dir', hospital.dir], join(hospital.dir, 'node.log'), this.#env),
+      startService(`node ${orgId}`, script, ['--dir', hospital.dir], join(hospital.dir, 'node.log'), this.#env),
     );
   }
 
@@ -175,8 +177,16 @@ export class Devnet {
     await service?.ended;
   }
 
+  /** Process ids of the nodes. */
   pids(): ReadonlyMap<string, number> {
     return new Map([...this.#nodes].map(([orgId, service]) => [orgId, service.pid]));
+  }
+
+  /** Ends every process at once: for whoever cannot wait for `stop`. */
+  killAll(): void {
+    for (const service of [...this.#nodes.values(), ...this.#custodians.values()]) {
+      if (service.exitCode() === null) service.kill('SIGKILL');
+    }
   }
 
   async stop(): Promise<void> {
@@ -185,6 +195,15 @@ export class Devnet {
 }
 
 const passphraseFile = (dir: string): string => join(dir, 'passphrase');
+
+/** What every process of the network gets: the passphrase's file, and one cache of compiled code for all of them. */
+export function childEnvironment(dir: string): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    EMRCHAIN_PASSPHRASE_FILE: passphraseFile(dir),
+    NODE_COMPILE_CACHE: join(dir, 'compile-cache'),
+  };
+}
 
 async function isReady(url: string): Promise<boolean> {
   try {
