@@ -6,6 +6,7 @@
  * What must not go in here: knowledge of any particular message.
  */
 import * as dagCbor from '@ipld/dag-cbor';
+import { CborReader, Malformed } from './cbor-reader.ts';
 import { accept, InvariantError, reject, type Verdict } from './errors.ts';
 
 /** A value that dag-cbor can carry. Floats and big integers are not among them on purpose. */
@@ -14,17 +15,11 @@ export type Cbor = null | boolean | number | string | Uint8Array | readonly Cbor
 export interface Codec<T> {
   /** To the plain value that dag-cbor writes. Throws `InvariantError` if `value` breaks its own bounds: our own bug. */
   toCbor(value: T): Cbor;
-  /** From untrusted plain value. Throws `Malformed`, which `decode` turns into a verdict. */
-  fromCbor(value: unknown, path: string): T;
+  /** The next item of untrusted bytes. Throws `Malformed`, which `decode` turns into a verdict. */
+  read(input: CborReader): T;
 }
 
 export type TypeOf<C> = C extends Codec<infer T> ? T : never;
-
-class Malformed extends Error {}
-
-function fail(path: string, expected: string): never {
-  throw new Malformed(`${path || 'value'}: expected ${expected}`);
-}
 
 /** Encodes `value`. Throws `InvariantError` when it is out of its codec's bounds. */
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
@@ -32,7 +27,8 @@ export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
 }
 
 /**
- * Decodes untrusted bytes strictly.
+ * Decodes untrusted bytes strictly: what is accepted is exactly what `encode` gives for the value. Work and memory are
+ * bounded by what the structure may hold, not by what the bytes claim.
  * @param maxBytes the largest encoding that is looked at
  * @returns the value, or `TOO_LARGE`, `MALFORMED` (wrong shape or out of bounds), `NOT_CANONICAL`
  */
@@ -40,20 +36,10 @@ export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number):
   if (bytes.length > maxBytes) {
     return reject('TOO_LARGE', `${bytes.length} bytes, of which at most ${maxBytes} are accepted`);
   }
-  let plain: unknown;
   try {
-    plain = dagCbor.decode(bytes);
-  } catch {
-    return reject('MALFORMED', 'not dag-cbor');
-  }
-  try {
-    const value = codec.fromCbor(plain, '');
-    return sameBytes(dagCbor.encode(codec.toCbor(value)), bytes)
-      ? accept(value)
-      : reject('NOT_CANONICAL', 'the bytes are not the canonical encoding of their value');
+    return accept(readAll(codec, bytes));
   } catch (error) {
-    if (error instanceof Malformed) return reject('MALFORMED', error.message);
-    if (error instanceof RangeError) return reject('MALFORMED', 'nested too deeply');
+    if (error instanceof Malformed) return reject(error.code, `${error.path.join('.') || 'value'}: ${error.message}`);
     throw error;
   }
 }
@@ -61,16 +47,27 @@ export function decode<T>(codec: Codec<T>, bytes: Uint8Array, maxBytes: number):
 /** Decodes bytes that this node wrote itself. Throws `InvariantError` where they are not what was written. */
 export function decodeTrusted<T>(codec: Codec<T>, bytes: Uint8Array, what: string): T {
   try {
-    return codec.fromCbor(dagCbor.decode(bytes), what);
+    return readAll(codec, bytes);
   } catch (cause) {
     throw new InvariantError(`stored ${what} cannot be decoded`, { cause });
   }
 }
 
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i += 1) if (a[i] !== b[i]) return false;
-  return true;
+function readAll<T>(codec: Codec<T>, bytes: Uint8Array): T {
+  const input = new CborReader(bytes);
+  const value = codec.read(input);
+  input.end();
+  return value;
+}
+
+function fail(expected: string): never {
+  throw new Malformed(`expected ${expected}`);
+}
+
+/** Notes on the way out of a structure which part of it was wrong. */
+function within(error: unknown, part: string): unknown {
+  if (error instanceof Malformed) error.path.unshift(part);
+  return error;
 }
 
 function checked(condition: boolean, what: string): void {
@@ -91,51 +88,63 @@ export function boundedBytes(min: number, max: number): Codec<Uint8Array> {
       checked(value instanceof Uint8Array && fits(value), `${value?.length} bytes, not ${expected}`);
       return value;
     },
-    fromCbor: (value, path) => (value instanceof Uint8Array && fits(value) ? value : fail(path, expected)),
+    read: (input) => input.bytes(min, max, expected),
   };
 }
 
 /** An integer from 0 to `max` (at most 2^53 - 1). */
 export function uint(max: number = Number.MAX_SAFE_INTEGER): Codec<number> {
-  const fits = (v: unknown): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0 && v <= max;
+  const expected = `an integer 0 to ${max}`;
   return {
     toCbor(value) {
-      checked(fits(value), `${value} as an integer from 0 to ${max}`);
-      return value;
+      checked(Number.isSafeInteger(value) && value >= 0 && value <= max, `${value} as ${expected}`);
+      // No -0: it would be written as a float.
+      return value + 0;
     },
-    fromCbor: (value, path) => (fits(value) && !Object.is(value, -0) ? value : fail(path, `an integer 0 to ${max}`)),
+    read(input) {
+      const value = input.uint(expected);
+      return value <= max ? value : fail(expected);
+    },
   };
 }
 
 export const bool: Codec<boolean> = {
   toCbor: (value) => value,
-  fromCbor: (value, path) => (typeof value === 'boolean' ? value : fail(path, 'a boolean')),
+  read: (input) => input.bool(),
 };
 
 /** Text of 1 to `maxLength` UTF-16 units that matches `pattern` (anchored by the caller) and is well-formed. */
 export function text(maxLength: number, pattern?: RegExp): Codec<string> {
-  const fits = (v: unknown): v is string =>
-    typeof v === 'string' && v.length >= 1 && v.length <= maxLength && v.isWellFormed() && (pattern?.test(v) ?? true);
+  const fits = (v: string): boolean =>
+    v.length >= 1 && v.length <= maxLength && v.isWellFormed() && (pattern?.test(v) ?? true);
   const expected = `text of 1 to ${maxLength} characters${pattern ? ` like ${pattern}` : ''}`;
   return {
     toCbor(value) {
       checked(fits(value), `a text that is not ${expected}`);
       return value;
     },
-    fromCbor: (value, path) => (fits(value) ? value : fail(path, expected)),
+    read(input) {
+      // A UTF-16 unit takes at most 3 bytes of UTF-8.
+      const value = input.text(3 * maxLength, expected);
+      return fits(value) ? value : fail(expected);
+    },
   };
 }
 
 /** One of a fixed set of words. */
 export function oneOf<const W extends readonly string[]>(words: W): Codec<W[number]> {
   const known: ReadonlySet<string> = new Set(words);
+  const longest = Math.max(...words.map((word) => word.length));
+  const expected = `one of ${words.join(', ')}`;
   return {
     toCbor(value) {
       checked(known.has(value), `the word ${value}`);
       return value;
     },
-    fromCbor: (value, path) =>
-      typeof value === 'string' && known.has(value) ? value : fail(path, `one of ${words.join(', ')}`),
+    read(input) {
+      const value = input.text(longest, expected);
+      return known.has(value) ? value : fail(expected);
+    },
   };
 }
 
@@ -143,20 +152,27 @@ export function oneOf<const W extends readonly string[]>(words: W): Codec<W[numb
 export function nullable<T>(item: Codec<T>): Codec<T | null> {
   return {
     toCbor: (value) => (value === null ? null : item.toCbor(value)),
-    fromCbor: (value, path) => (value === null ? null : item.fromCbor(value, path)),
+    read: (input) => (input.takeNull() ? null : item.read(input)),
   };
 }
 
 /** A list of `min` to `max` items. */
 export function list<T>(item: Codec<T>, max: number, min = 0): Codec<readonly T[]> {
+  const expected = `${min} to ${max} items`;
   return {
     toCbor(value) {
-      checked(value.length >= min && value.length <= max, `${value.length} items, not ${min} to ${max}`);
+      checked(value.length >= min && value.length <= max, `${value.length} items, not ${expected}`);
       return value.map((v) => item.toCbor(v));
     },
-    fromCbor(value, path) {
-      if (!Array.isArray(value) || value.length < min || value.length > max) fail(path, `${min} to ${max} items`);
-      return (value as readonly unknown[]).map((v, i) => item.fromCbor(v, `${path}[${i}]`));
+    read(input) {
+      const length = input.array(min, max, expected);
+      const items: T[] = [];
+      try {
+        while (items.length < length) items.push(item.read(input));
+      } catch (error) {
+        throw within(error, `${items.length}`);
+      }
+      return items;
     },
   };
 }
@@ -166,14 +182,20 @@ type StructOf<F> = { readonly [K in keyof F]: TypeOf<F[K]> };
 /** A structure, encoded as the array of its fields in the order in which they are written down here. */
 export function struct<F extends Record<string, Codec<unknown>>>(fields: F): Codec<StructOf<F>> {
   const entries: readonly (readonly [string, Codec<unknown>])[] = Object.entries(fields);
+  const expected = `${entries.length} fields`;
   return {
     toCbor: (value) => entries.map(([name, codec]) => codec.toCbor((value as Record<string, unknown>)[name])),
-    fromCbor(value, path) {
-      if (!Array.isArray(value) || value.length !== entries.length) fail(path, `${entries.length} fields`);
+    read(input) {
+      input.array(entries.length, entries.length, expected);
       const result: Record<string, unknown> = {};
-      for (let i = 0; i < entries.length; i += 1) {
-        const [name, codec] = entries[i] as readonly [string, Codec<unknown>];
-        result[name] = codec.fromCbor(value[i], path === '' ? name : `${path}.${name}`);
+      let at = 0;
+      try {
+        for (; at < entries.length; at += 1) {
+          const [name, codec] = entries[at] as readonly [string, Codec<unknown>];
+          result[name] = codec.read(input);
+        }
+      } catch (error) {
+        throw within(error, entries[at]?.[0] ?? '');
       }
       return result as StructOf<F>;
     },
@@ -186,23 +208,29 @@ type UnionOf<V> = { [K in keyof V & string]: { readonly kind: K } & TypeOf<V[K]>
 /** A tagged union of structures, encoded as `[tag, structure]`; in TypeScript the structure's fields beside `kind`. */
 export function union<V extends Variants>(variants: V): Codec<UnionOf<V>> {
   const known = new Map<string, Codec<unknown>>(Object.entries(variants));
+  const longest = Math.max(...[...known.keys()].map((kind) => kind.length));
+  const expected = `one of ${[...known.keys()].join(', ')}`;
   return {
     toCbor(value) {
       const codec = known.get(value.kind);
       checked(codec !== undefined, `the variant ${value.kind}`);
       return [value.kind, (codec as Codec<unknown>).toCbor(value)];
     },
-    fromCbor(value, path) {
-      if (!Array.isArray(value) || value.length !== 2) fail(path, '[variant, fields]');
-      const [kind, fields] = value as readonly unknown[];
-      const codec = typeof kind === 'string' ? known.get(kind) : undefined;
-      if (codec === undefined) fail(path, `a known variant, not one of ${known.size} kinds`);
-      return { kind, ...(codec.fromCbor(fields, `${path}<${String(kind)}>`) as object) } as UnionOf<V>;
+    read(input) {
+      input.array(2, 2, '[variant, fields]');
+      const kind = input.text(longest, expected);
+      const codec = known.get(kind);
+      if (codec === undefined) fail(expected);
+      try {
+        return { kind, ...(codec.read(input) as object) } as UnionOf<V>;
+      } catch (error) {
+        throw within(error, `<${kind}>`);
+      }
     },
   };
 }
 
-/** For recursive structures. `depth` bounds are the caller's: dag-cbor's own nesting is bounded by the byte limit. */
+/** For recursive structures: at most 32 levels are read. Bounds of its own are set by whoever gives it a meaning. */
 export function lazy<T>(get: () => Codec<T>): Codec<T> {
-  return { toCbor: (value) => get().toCbor(value), fromCbor: (value, path) => get().fromCbor(value, path) };
+  return { toCbor: (value) => get().toCbor(value), read: (input) => input.nested(() => get().read(input)) };
 }
