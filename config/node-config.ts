@@ -18,7 +18,9 @@ export interface NodeConfig {
     readonly host: string;
     readonly port: number;
     readonly openReads: boolean;
+    readonly openMetrics: boolean;
     readonly allowedOrigins: readonly string[];
+    readonly publicOrigins: readonly string[];
     readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
     readonly requestsPerMinute: number;
   };
@@ -92,10 +94,23 @@ export const nodeConfigSchema: Schema = {
           'Lets anybody who reaches the port read ledger metadata without a token. For demonstrations on loopback.',
         default: false,
       },
+      openMetrics: {
+        type: 'boolean',
+        description:
+          'Lets anybody who reaches the port read /metrics; else it answers only where rpc.host is loopback.',
+        default: false,
+      },
       allowedOrigins: {
         type: 'array',
         description: 'Origins (scheme://host:port) of web pages that may call, beside the explorer of this node.',
         items: { type: 'string', pattern: '^https?://[^/]+$', remedy: 'write e.g. https://ehr.hospital-a.example' },
+        maxItems: 32,
+        default: [],
+      },
+      publicOrigins: {
+        type: 'array',
+        description: 'Origins under which clients reach this node by a name or through a proxy; addresses need none.',
+        items: { type: 'string', pattern: '^https?://[^/]+$', remedy: 'write e.g. https://emr.hospital-a.example' },
         maxItems: 32,
         default: [],
       },

@@ -42,6 +42,8 @@ function readiness(
   if (maxBehind !== undefined)
     checks.push({ name: 'maxBlocksBehind', ok: behind <= maxBehind, value: behind, wanted: maxBehind });
   if (maxAge !== undefined) checks.push({ name: 'maxBlockAgeMs', ok: ageMs <= maxAge, value: ageMs, wanted: maxAge });
+  // Who has not heard from the others yet cannot know what it lacks.
+  if (stalledReason === 'STARTING') checks.push({ name: 'heardFromQuorum', ok: false, value: 0, wanted: 1 });
   // Without a wish of its own the question is whether the node has what the others have.
   if (maxBehind === undefined) checks.push({ name: 'synced', ok: !syncing, value: behind, wanted: 0 });
   return { ready: checks.every(({ ok }) => ok), checks, stalledReason };

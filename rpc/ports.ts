@@ -70,7 +70,8 @@ export interface NodeStatus {
   readonly highestKnownHeight: Height;
   /**
    * Why no block was committed although one is due, as a stable word (`NO_QUORUM`, `AWAIT_LEADER`, `SYNCING`,
-   * `DISK_FULL`, …); null while nothing is due or blocks flow.
+   * `DISK_FULL`, …); null while nothing is due or blocks flow. `STARTING`: since its start the node has not heard from
+   * a quorum how far it is, and does not know what it lacks; it is not ready then, and takes no transactions.
    */
   readonly stalledReason: string | null;
 }

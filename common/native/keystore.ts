@@ -31,6 +31,8 @@ const TAG_BYTES = 32;
 
 /** A private key of 32 bytes: opening checks that it belongs to the public key. Other kinds hold what they hold. */
 export const SM2_KEY_KIND = 'sm2-key';
+/** The libp2p key of a node, in libp2p's own form, beside the SM2 key that the chain binds it to. */
+export const PEER_KEY_KIND = 'libp2p-key';
 const KIND = /^[a-z][a-z0-9-]{0,31}$/;
 
 /** Keys and small JSON; a keystore is no place for documents. */

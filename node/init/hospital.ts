@@ -11,7 +11,7 @@ import { stringify } from 'yaml';
 import { bytesToHex0x } from '../../common/bytes.ts';
 import { publicKeyOf, sm2Address } from '../../common/crypto/sm2.ts';
 import { EmrError } from '../../common/errors.ts';
-import { SM2_KEY_KIND, writeKeystore } from '../../common/native/keystore.ts';
+import { PEER_KEY_KIND, SM2_KEY_KIND, writeKeystore } from '../../common/native/keystore.ts';
 import { newPrivateKey } from '../../common/native/sm2-select.ts';
 import { memberCardSchema, type MemberCard } from '../../config/member-card.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
@@ -19,7 +19,6 @@ import { checkDocument } from '../../config/document.ts';
 import { generatePeerKey } from '../network/peer-key.ts';
 
 export const MEMBER_FILE = 'member.yaml';
-export const PEER_KEY_KIND = 'libp2p-key';
 
 export interface HospitalOptions {
   readonly dir: string;

@@ -1,8 +1,12 @@
-/** Headers, blocks, certificates and receipts as the store has them, up to the block that the executor stands at. */
+/**
+ * Headers, blocks, certificates and receipts as the store has them, up to the block that the executor stands at. The
+ * next one can be on disk a few milliseconds before the state answers for it and its notice goes out: until then nobody
+ * sees it, so that chain, state and notices never contradict each other.
+ */
 import { assert } from '../../common/errors.ts';
-import type { Height } from '../../common/protocol/primitives.ts';
+import type { Hash, Height } from '../../common/protocol/primitives.ts';
 import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
-import type { ChainPort, StoredBlock } from '../../rpc/ports.ts';
+import type { ChainPort, StoredBlock, StoredHeader } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
 import type { ChainStore } from '../storage/chain-store.ts';
 import type { HostView } from './host-view.ts';
@@ -14,8 +18,11 @@ export interface ChainPortParts {
 }
 
 export function createChainPort({ store, executor, host }: ChainPortParts): ChainPort {
+  const isVisible = (height: Height): boolean => height <= executor.head.height;
+  const headerAt = (height: Height): StoredHeader | null => (isVisible(height) ? store.headerAt(height) : null);
+
   async function block(height: Height): Promise<StoredBlock | null> {
-    const stored = store.headerAt(height);
+    const stored = headerAt(height);
     if (stored === null) return null;
     const body = await store.blockAt(height);
     return body && { ...stored, txs: body.txs, sidecars: body.sidecars };
@@ -24,7 +31,7 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
   function validatorsAt(height: Height): ValidatorSet | null {
     const { head } = executor;
     if (height === head.height + 1) return head.validators;
-    const stored = store.headerAt(height);
+    const stored = headerAt(height);
     if (stored === null) return null;
     const set = store.validatorSet(stored.header.validatorsHash);
     assert(set !== null, 'the store has the validator set of every block');
@@ -34,24 +41,36 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
   return {
     genesis: () => store.genesis,
     chainId: () => store.chainId,
-    // Not the store's head: the state answers for this one, and a moment lies between the two.
     head: () => {
       const { height, hash, header } = executor.head;
       return { height, hash, timestampMs: header.timestampMs };
     },
     // State is pruned, blocks are not.
     lowestHeight: () => 0,
-    header: (height) => Promise.resolve(store.headerAt(height)),
+    // In an async function a failure of the disk is a rejection.
+    header: async (height) => Promise.resolve(headerAt(height)),
     block,
-    certificate: (height) => Promise.resolve(store.certificateAt(height)),
-    receipts: (height) => store.receiptsAt(height),
-    heightOfBlock: (hash) => Promise.resolve(store.heightOf(hash)),
-    locateTransaction: (hash) => Promise.resolve(store.locateTx(hash)),
-    // In an async function a failure of the disk is a rejection, as for all the others.
+    certificate: async (height) => Promise.resolve(isVisible(height) ? store.certificateAt(height) : null),
+    receipts: async (height) => (isVisible(height) ? store.receiptsAt(height) : null),
+    async heightOfBlock(hash) {
+      const height = store.heightOf(hash);
+      return Promise.resolve(height !== null && isVisible(height) ? height : null);
+    },
+    locateTransaction: async (hash) => Promise.resolve(locateVisible(store, executor, hash)),
     validatorsAt: async (height) => Promise.resolve(validatorsAt(height)),
     onCommitted: (listener) =>
       host.onCommitted(({ header, hash, txHashes }) =>
         listener({ height: header.height, hash, timestampMs: header.timestampMs, txHashes }),
       ),
   };
+}
+
+/** Where the chain has a transaction, once everybody may see it. */
+export function locateVisible(
+  store: Pick<ChainStore, 'locateTx'>,
+  executor: Pick<Executor, 'head'>,
+  hash: Hash,
+): { readonly height: Height; readonly index: number } | null {
+  const place = store.locateTx(hash);
+  return place !== null && place.height <= executor.head.height ? place : null;
 }

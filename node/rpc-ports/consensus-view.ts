@@ -80,11 +80,10 @@ export class ConsensusView implements ConsensusPort {
    */
   #heard(): boolean {
     if (this.#hasHeard) return true;
-    const { host, network } = this.#parts;
-    const all = host.validators();
+    const { executor, network } = this.#parts;
     const others = this.#others().length;
     this.#hasHeard = this.isValidator
-      ? others + 1 >= quorumSize(all.length)
+      ? others + 1 >= quorumSize(executor.head.validators.length)
       : others > 0 || network.peers().some((peer) => peer.connected);
     return this.#hasHeard;
   }

@@ -23,6 +23,7 @@ import { createTransactionPort, type TransactionPortParts } from './transaction-
 
 export { createChainPort } from './chain-port.ts';
 export type { HostView } from './host-view.ts';
+export { hostViewOf } from './node-host-view.ts';
 export { createStatePort } from './state-port.ts';
 
 export interface RpcPortParts {
@@ -40,6 +41,7 @@ export interface RpcPortParts {
   readonly state: StatePort;
   readonly executor: Pick<Executor, 'head' | 'state'>;
   readonly mempool: Mempool;
+  readonly store: TransactionPortParts['store'];
   readonly network: Pick<Network, 'peerId' | 'peers' | 'listenAddresses'>;
   readonly host: HostView;
   readonly blobs: BlobPort & TransactionPortParts['blobs'];
@@ -57,7 +59,13 @@ export function createRpcPorts(parts: RpcPortParts): RpcPorts {
     chain,
     state,
     access: createAccessPort(executor, clock),
-    transactions: createTransactionPort({ mempool, executor, blobs, isCurrent: () => consensus.isCurrent() }),
+    transactions: createTransactionPort({
+      mempool,
+      executor,
+      blobs,
+      store: parts.store,
+      isCurrent: () => consensus.isCurrent(),
+    }),
     consensus,
     network: networkPort(network),
     blobs,

@@ -1,17 +1,20 @@
 /** Transactions of clients on their way into the pool, and what became of them. */
 import { reject, type Verdict } from '../../common/errors.ts';
 import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
-import { type Call, type CallOf, decodeTransaction } from '../../common/protocol/transaction.ts';
-import type { PendingTransaction, TransactionPort } from '../../rpc/ports.ts';
+import { type Call, type CallOf, decodeTransaction, txHash } from '../../common/protocol/transaction.ts';
+import type { PendingTransaction, TransactionPort, TransactionStatus } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
 import type { Mempool } from '../mempool/mempool.ts';
 import type { PoolEntry } from '../mempool/pool.ts';
+import type { ChainStore } from '../storage/chain-store.ts';
 import { hashKey } from '../verification/hash-key.ts';
 import type { RawTransaction } from '../verification/transaction-checker.ts';
+import { locateVisible } from './chain-port.ts';
 
 export interface TransactionPortParts {
   readonly mempool: Mempool;
   readonly executor: Pick<Executor, 'head'>;
+  readonly store: Pick<ChainStore, 'locateTx'>;
   /** What this node knows of the ciphertext that a record names, and the chain cannot. */
   readonly blobs: { admits(call: Call, hospital: OrgId | null): Promise<Verdict> };
   /** Whether this node is at the height that the others are at: before that, what it says of a transaction is stale. */
@@ -19,14 +22,27 @@ export interface TransactionPortParts {
 }
 
 export function createTransactionPort(parts: TransactionPortParts): TransactionPort {
-  const { mempool, executor, blobs } = parts;
+  const { mempool, store, executor, blobs } = parts;
+
+  /** The notice of a block comes a moment before the pool lets go of what is in it. */
+  function statusOf(hash: Hash): TransactionStatus {
+    const place = locateVisible(store, executor, hash);
+    return place === null ? mempool.status(hash) : { kind: 'committed', ...place };
+  }
 
   async function submit(raw: RawTransaction): Promise<Verdict<{ readonly hash: Hash }>> {
     if (!parts.isCurrent()) {
       return reject('NOT_READY', 'this node is not at the height of the others yet; try again in a few seconds');
     }
+    if (locateVisible(store, executor, txHash(raw.bytes)) !== null) {
+      return reject('ALREADY_COMMITTED', 'a block has this transaction');
+    }
     const admitted = await ciphertextIsHere(raw);
-    return admitted.ok ? mempool.submit(raw) : admitted;
+    if (!admitted.ok) return admitted;
+    const verdict = await mempool.submit(raw);
+    const isOnItsWay =
+      !verdict.ok && verdict.code === 'ALREADY_COMMITTED' && locateVisible(store, executor, txHash(raw.bytes)) === null;
+    return isOnItsWay ? reject('ALREADY_PENDING', 'the block that has this transaction is being stored') : verdict;
   }
 
   /**
@@ -36,8 +52,7 @@ export function createTransactionPort(parts: TransactionPortParts): TransactionP
   async function ciphertextIsHere(raw: RawTransaction): Promise<Verdict> {
     const tx = decodeTransaction(raw.bytes);
     if (!tx.ok || !namesCiphertext(tx.value.body.call)) return NOTHING_TO_SAY;
-    const { kind } = mempool.status(tx.value.hash);
-    if (kind === 'pending' || kind === 'committed') return NOTHING_TO_SAY;
+    if (statusOf(tx.value.hash).kind === 'pending') return NOTHING_TO_SAY;
     const simulated = await mempool.simulate(raw);
     // The pool says why, and counts it.
     if (!simulated.ok) return NOTHING_TO_SAY;
@@ -53,7 +68,7 @@ export function createTransactionPort(parts: TransactionPortParts): TransactionP
       return { at: { height, hash }, verdict };
     },
     // Async, so that a failure of the disk is a rejection.
-    status: async (hash) => Promise.resolve(mempool.status(hash)),
+    status: async (hash) => Promise.resolve(statusOf(hash)),
     pending: ({ limit, after }) => pageOf(mempool.entries(), limit, after),
     poolStatus: () => ({
       transactions: mempool.size,

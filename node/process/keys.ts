@@ -1,0 +1,74 @@
+/** The node's two keys from their keystores, and whether they are those that the chain knows this node by. */
+import { equalBytes } from '../../common/bytes.ts';
+import { EmrError } from '../../common/errors.ts';
+import { openKeystore, PEER_KEY_KIND, SM2_KEY_KIND } from '../../common/native/keystore.ts';
+import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
+import type { Genesis } from '../../common/protocol/genesis.ts';
+import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
+import type { NodeConfig } from '../../config/node-config.ts';
+
+export interface NodeKeys {
+  /** SM2 private key, 32 bytes; to be erased by whoever made a signer of it. */
+  readonly validatorSecret: Uint8Array;
+  /** libp2p's form of an Ed25519 key. */
+  readonly peerSecret: Uint8Array;
+}
+
+/** From the file that EMRCHAIN_PASSPHRASE_FILE names, or from the terminal. @throws EmrError PASSPHRASE_*, SECRET_FILE_* */
+export function readNodePassphrase(): Promise<Uint8Array> {
+  return readPassphrase(choosePassphraseSource(undefined, process.env), { prompt: "Passphrase of the node's keys" });
+}
+
+/**
+ * Opens both, one after the other: each takes some 128 MiB while its key is derived.
+ * @param passphrase is erased
+ * @throws EmrError KEYSTORE_*, SECRET_FILE_*, KEY_WRONG_KIND
+ */
+export async function openNodeKeys(paths: NodeConfig['keys'], passphrase: Uint8Array): Promise<NodeKeys> {
+  try {
+    const validatorSecret = await openOne(paths.validator, SM2_KEY_KIND, passphrase);
+    return { validatorSecret, peerSecret: await openOne(paths.peer, PEER_KEY_KIND, passphrase) };
+  } finally {
+    passphrase.fill(0);
+  }
+}
+
+async function openOne(path: string, kind: string, passphrase: Uint8Array): Promise<Uint8Array> {
+  const opened = await openKeystore(path, passphrase);
+  if (opened.kind !== kind) {
+    throw new EmrError(
+      'KEY_WRONG_KIND',
+      `${path} holds a key of the kind ${opened.kind} where one of the kind ${kind} belongs; check keys.validator and keys.peer in the configuration.`,
+      { path },
+    );
+  }
+  return opened.secret;
+}
+
+/**
+ * The organisation that the chain knows these keys under.
+ * @param current the set of the next height, in which there may be members that the genesis does not name
+ * @throws EmrError VALIDATOR_KEY_UNKNOWN, PEER_ID_MISMATCH
+ */
+export function memberOf(
+  { address, peerId }: { readonly address: Uint8Array; readonly peerId: string },
+  genesis: Genesis,
+  current: ValidatorSet,
+): { readonly orgId: string } {
+  const members = [...current, ...genesis.validators, ...genesis.observers];
+  const member = members.find((one) => equalBytes(one.address, address));
+  if (member === undefined) {
+    throw new EmrError(
+      'VALIDATOR_KEY_UNKNOWN',
+      'No validator or observer of this chain has the key of this node. Is keys/validator.json the one whose public key went into the genesis, and genesis.yaml the one that the members agreed on?',
+    );
+  }
+  if (member.peerId !== peerId) {
+    throw new EmrError(
+      'PEER_ID_MISMATCH',
+      `The chain knows ${member.orgId} by the peer id ${member.peerId}, and keys/peer.json is the key of ${peerId}: the other members would refuse every connection. Restore the peer key that went into the genesis.`,
+      { expected: member.peerId, found: peerId },
+    );
+  }
+  return { orgId: member.orgId };
+}
