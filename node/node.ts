@@ -29,7 +29,6 @@ import { NodeMetrics } from './metrics/metrics.ts';
 import type { Member, Network } from './network/types.ts';
 import { type ChainStore, type CommittedBlock, openChainStore } from './storage/chain-store.ts';
 import type { KeyValueStore } from './storage/key-value-store.ts';
-import type { HostView } from './rpc-ports/host-view.ts';
 import { openSafetyStore, type SafetyStore } from './storage/safety-store.ts';
 import { TransactionChecker } from './verification/transaction-checker.ts';
 import { Verifier } from './verification/verifier.ts';
@@ -68,8 +67,6 @@ export interface EmrNode {
   readonly due: DueWatch;
   readonly observations: Observations;
   readonly metrics: NodeMetrics;
-  /** What the RPC's ports look at. */
-  readonly view: HostView;
   readonly clock: Clock;
   start(): Promise<void>;
   /** Graceful and idempotent. */
@@ -183,18 +180,6 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     { processMetrics: options.processMetrics ?? true },
   );
 
-  const view: HostView = {
-    onCommitted: (listener) => ledger.onCommitted(listener),
-    phase: () => observations.phase,
-    validators: () => observations.validators(),
-    stalledReason: () => {
-      const { viewTimeoutMs } = executor.head.params;
-      return observations.stall(clock.nowMs(), viewTimeoutMs, syncer.syncing)?.reason ?? null;
-    },
-    syncing: () => syncer.syncing,
-    highestClaimed: () => syncer.highestClaimed,
-  };
-
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
@@ -235,7 +220,6 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     due,
     observations,
     metrics,
-    view,
     clock,
     stop,
     onCommitted: (listener) => ledger.onCommitted(listener),

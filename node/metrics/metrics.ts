@@ -146,11 +146,6 @@ export class NodeMetrics {
     this.#gauge('emrchain_verification_queue', 'Signatures that wait to be verified', () => sources.verifier().waiting);
   }
 
-  /** The whole registry in Prometheus text format. */
-  text(): Promise<string> {
-    return this.registry.metrics();
-  }
-
   report(report: Report, nowMs: number): void {
     switch (report.kind) {
       case 'enteredView':

@@ -143,3 +143,13 @@ t.test('a node behind a cut link follows once the link is there again', async (t
   await of.level();
   agrees(t, of);
 });
+
+t.test('a transaction that gossip lost is brought to every validator all the same', async (t) => {
+  const { cluster: of } = await cluster(t);
+  of.hub.gossips = false;
+  const tx = enrolPatient(of.net);
+  await submit(of, 0, tx);
+  await of.committed([tx]);
+  await of.level();
+  agrees(t, of);
+});

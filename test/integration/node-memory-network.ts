@@ -21,6 +21,9 @@ export class MemoryHub {
     return node;
   }
 
+  /** Whether gossip gets through; requests and direct messages do all the same. */
+  gossips = true;
+
   /** The running node that a payload from `from` reaches, if it reaches any. */
   reach(from: string, to: string, payload: Uint8Array): { node: MemoryNetwork; as: Member } | undefined {
     const node = this.nodes.get(to);
@@ -105,6 +108,7 @@ export class MemoryNetwork implements Network {
 
   publish(topic: GossipTopic, payload: Uint8Array): void {
     const copy = payload.slice();
+    if (!this.#hub.gossips) return;
     for (const peerId of this.#members.keys()) {
       setImmediate(() => {
         const reached = this.#hub.reach(this.peerId, peerId, copy);

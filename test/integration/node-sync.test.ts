@@ -2,9 +2,10 @@ import t, { type Test } from 'tap';
 import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
 import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
 import { encodeMessage, signingHash } from '../../consensus/messages.ts';
-import type { encodeCertifiedBlock} from '../../node/host/wire.ts';
+import type { encodeCertifiedBlock } from '../../node/host/wire.ts';
 import { wrapDirect } from '../../node/host/wire.ts';
 import { createNode } from '../../node/node.ts';
+import { hostViewOf } from '../../node/rpc-ports/index.ts';
 import type { ChainStore } from '../../node/storage/chain-store.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { Cluster, until } from './node-cluster.ts';
@@ -83,7 +84,7 @@ t.test('claims of great heights move nobody', async (t) => {
     10_000,
     () => cluster.describe(),
   );
-  t.equal(cluster.node(0).view.stalledReason(), null);
+  t.equal(hostViewOf(cluster.node(0)).stalledReason(), null);
   t.same(cluster.fatal(), []);
 });
 

@@ -1,0 +1,191 @@
+import t from 'tap';
+import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import type { BlockDue } from '../../vm/types.ts';
+import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
+import type { Validator } from '../../common/protocol/validator-set.ts';
+import { DueWatch } from '../../node/host/due.ts';
+import { Inbox } from '../../node/host/inbox.ts';
+import { Observations } from '../../node/host/observations.ts';
+import {
+  decodeBlocksRequest,
+  decodeCertifiedBlock,
+  encodeBlocksRequest,
+  unwrapDirect,
+  wrapDirect,
+} from '../../node/host/wire.ts';
+import type { Member } from '../../node/network/types.ts';
+import { Verifier } from '../../node/verification/verifier.ts';
+import { ManualClock } from '../integration/node-clock.ts';
+import { consortium, type Hospital } from '../integration/node-consortium.ts';
+import { until } from '../integration/node-cluster.ts';
+import { flipBit, mustFail } from '../integration/node-expect.ts';
+
+const net = consortium();
+
+t.test('a block is due', (t) => {
+  function watch(due: BlockDue): { clock: ManualClock; pool: { size: number }; changes: boolean[]; watch: DueWatch } {
+    const clock = new ManualClock(10_000);
+    const pool = { size: 0 };
+    const changes: boolean[] = [];
+    const made = new DueWatch({
+      clock,
+      poolSize: () => pool.size,
+      head: () => ({ height: 1, due, header: { timestampMs: 9_000 } }),
+      onChange: (isDue) => changes.push(isDue),
+    });
+    made.update();
+    return { clock, pool, changes, watch: made };
+  }
+  const never: BlockDue = { nextDeadlineMs: null, heartbeatMs: null };
+
+  t.test('while transactions wait', async (t) => {
+    const { pool, changes, watch: due } = watch(never);
+    pool.size = 1;
+    t.equal(due.update(), true);
+    pool.size = 0;
+    t.equal(due.update(), false);
+    t.same(changes, [true, false]);
+  });
+
+  t.test('once a deadline has passed, and not at it', async (t) => {
+    const { clock, changes, watch: due } = watch({ nextDeadlineMs: 15_000, heartbeatMs: null });
+    clock.advance(5_000);
+    t.equal(due.due, false);
+    clock.advance(1);
+    t.same(changes, [true]);
+    t.equal(due.stateIsDue(15_000), false);
+    t.equal(due.stateIsDue(15_001), true);
+  });
+
+  t.test('a heartbeat after the last one, while grants are active', async (t) => {
+    const { clock, changes } = watch({ nextDeadlineMs: 1_000_000, heartbeatMs: 30_000 });
+    clock.advance(28_999);
+    t.same(changes, []);
+    clock.advance(1);
+    t.same(changes, [true]);
+  });
+
+  t.test('never on an idle chain, nor after the node has stopped', async (t) => {
+    const { clock, changes } = watch(never);
+    clock.advance(10_000_000);
+    const stopped = watch({ nextDeadlineMs: 15_000, heartbeatMs: null });
+    stopped.watch.stop();
+    stopped.clock.advance(10_000);
+    t.same([changes, stopped.changes], [[], []]);
+  });
+  t.end();
+});
+
+t.test('messages of consensus are verified before the core sees them', async (t) => {
+  const delivered: SignedMessage[] = [];
+  const refused: string[] = [];
+  const waiting: (() => void)[] = [];
+  const { validators } = net.genesis;
+  const inbox = new Inbox({
+    chainId: net.chainId,
+    verifier: new Verifier(createOpensslEngine()),
+    current: () => ({ validators, validatorsHash: new Uint8Array(32), committed: 4 }),
+    deliver: (message, _hash, done) => {
+      delivered.push(message);
+      waiting.push(done);
+    },
+    refused: (_from, code) => refused.push(code),
+    failed: (error) => t.fail(String(error)),
+  });
+  const memberAt = (index: number): Member => ({ ...(validators[index] as Validator), role: 'validator' });
+  const signed = (index: number, body: UnsignedMessage): Uint8Array => {
+    const { validator } = net.hospitals[index] as Hospital;
+    return encodeMessage({ validator: index, signature: validator.sign(signingHash(net.chainId, body)), body });
+  };
+  const settled = (): Promise<void> => {
+    const expected = delivered.length + refused.length + 1;
+    return until(
+      () => delivered.length + refused.length === expected,
+      5_000,
+      () => 'an answer',
+    );
+  };
+  const vote: UnsignedMessage = { kind: 'commit', height: 5, view: 0, digest: new Uint8Array(32) };
+
+  let done = settled();
+  inbox.receive(memberAt(1), signed(2, vote));
+  await done;
+  t.equal(delivered.length, 1, 'forwarded by another member is as good');
+
+  for (const [what, from, bytes, code] of [
+    ['a stranger', { ...memberAt(1), peerId: 'nobody' }, signed(1, vote), 'NOT_A_VALIDATOR'],
+    ['another signature', memberAt(1), flipBit(signed(1, vote), 8 * 12), 'BAD_SIGNATURE'],
+    ['no message', memberAt(1), Uint8Array.of(1, 2, 3), 'MALFORMED'],
+    ['a trailing byte', memberAt(1), Uint8Array.of(...signed(1, vote), 0), 'MALFORMED'],
+    [
+      'an index beyond the set',
+      memberAt(1),
+      encodeMessage({ validator: 9, signature: new Uint8Array(64), body: vote }),
+      'UNKNOWN_VALIDATOR',
+    ],
+  ] as const) {
+    done = settled();
+    inbox.receive(from, bytes);
+    await done;
+    t.equal(refused.at(-1), code, what);
+  }
+  inbox.receive(memberAt(1), signed(1, { ...vote, height: 4 }));
+  t.equal(refused.length, 5, 'a vote for the block just committed is late, and no fault');
+
+  const flood = signed(1, vote);
+  for (let n = 0; n < 64; n += 1) inbox.receive(memberAt(3), flood);
+  inbox.receive(memberAt(3), flood);
+  t.equal(refused.at(-1), 'INBOX_FULL', 'one sender has its share');
+  await until(
+    () => delivered.length === 65,
+    10_000,
+    () => `${delivered.length}`,
+  );
+  inbox.receive(memberAt(3), flood);
+  t.equal(refused.length, 7, 'until the core has taken them');
+  for (const take of waiting) take();
+  done = settled();
+  inbox.receive(memberAt(3), flood);
+  await done;
+  t.equal(delivered.length, 66);
+});
+
+t.test('observations name who is missing, and only when a block is late', async (t) => {
+  const { validators } = net.genesis;
+  const seen = new Observations((validators[0] as { address: Uint8Array }).address, 1_000);
+  seen.setValidators(validators);
+  seen.notePhase({ kind: 'phase', height: 1, view: 2, phase: 'awaitPrepares', missing: [2, 3] });
+  t.equal(seen.stall(50_000, 1_000, false), null, 'nothing is due');
+  seen.noteDue(true, 50_000);
+  t.equal(seen.stall(52_000, 1_000, false), null, 'not late yet');
+  t.match(seen.stall(54_000, 1_000, false), {
+    reason: 'NO_QUORUM',
+    height: 1,
+    view: 2,
+    missing: [validators[2]?.orgId, validators[3]?.orgId],
+    sinceMs: 50_000,
+  });
+  const body = { kind: 'status', height: 7, hash: new Uint8Array(32), view: 0 } as const;
+  for (const validator of [1, 2]) seen.noteMessage({ validator, signature: new Uint8Array(64), body }, 53_900);
+  t.equal(seen.stall(54_000, 1_000, false)?.reason, 'AWAIT_VOTES', 'a quorum is there');
+  t.equal(seen.validators()[1]?.executedHeight, 7);
+  const signatures = [{ validator: 3, signature: new Uint8Array(64) }];
+  seen.noteCommit(1, { height: 1, view: 2, blockHash: new Uint8Array(32), signatures }, validators, 55_000);
+  t.same(
+    seen.validators().map((v) => v.lastSignedHeight),
+    [null, null, null, 1],
+  );
+  t.equal(seen.stall(56_000, 1_000, false), null, 'a block came');
+  t.equal(seen.stall(56_000, 1_000, true)?.reason, 'SYNCING');
+});
+
+t.test('the wire refuses what it does not know', async (t) => {
+  t.equal(mustFail(unwrapDirect(new Uint8Array())), 'MALFORMED');
+  t.equal(mustFail(unwrapDirect(Uint8Array.of(9, 1))), 'MALFORMED');
+  t.match(unwrapDirect(wrapDirect('block', Uint8Array.of(7))), { value: { kind: 'block', bytes: Uint8Array.of(7) } });
+  t.equal(mustFail(decodeBlocksRequest(Uint8Array.of(0x80))), 'MALFORMED');
+  t.match(decodeBlocksRequest(encodeBlocksRequest({ kind: 'from', height: 9 })), {
+    value: { kind: 'from', height: 9 },
+  });
+  t.equal(mustFail(decodeCertifiedBlock(new Uint8Array(64))), 'MALFORMED');
+});
