@@ -121,6 +121,8 @@ export function cancelRequest(ctx: TxContext, call: CallOf<'access.cancel'>): Ve
   const request = ctx.state.get(requestEntry, stateKey.request(call.requestHash));
   if (request === undefined) return refuse('REQUEST_UNKNOWN');
   if (!equalBytes(request.request.requester, ctx.sender.id)) return refuse('NOT_THE_REQUESTER');
+  // Whether the sweep has come by or not: the same state of affairs has one code.
+  if (request.status === 'expired') return refuse('REQUEST_EXPIRED');
   if (request.status !== 'pending') return refuse('NOT_PENDING', request.status);
   if (!isPending(request, ctx.now)) return refuse('REQUEST_EXPIRED');
   closePending(ctx, request, 'cancelled', { by: ctx.sender.id, reason: null });

@@ -75,8 +75,8 @@ t.test('time ends requests and grants, whether the sweep has come by or not', as
   t.equal(world.approve('paula', hash), 'REQUEST_EXPIRED');
   t.equal(
     world.try('bob', { kind: 'access.cancel', requestHash: hash }),
-    'NOT_PENDING',
-    'expired by the sweep of the same block',
+    'REQUEST_EXPIRED',
+    'by the sweep of the same block',
   );
   t.equal(world.try('paula', { kind: 'access.revoke', requestHash: other, reason: 'OVER' }), 'NOT_GRANTED');
   t.same(
