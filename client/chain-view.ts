@@ -132,8 +132,8 @@ export class ChainView {
    * @throws ClientError PROOF_INVALID, CHAIN_AT_GENESIS, and those of calls
    */
   async find<T>(key: Uint8Array, codec: Codec<T>, what: string): Promise<ProvenEntry<T> | undefined> {
-    const answer = await this.rpc.call('state_get', { key: hexOf(key), prove: true });
-    if (answer.value === null) return undefined;
+    const answer = await this.#read(key);
+    if (answer === undefined || answer.value === null) return undefined;
     if (answer.proof === null) {
       throw new ClientError('PROOF_MISSING', `The node gave no proof of ${what}.`, LIAR);
     }
@@ -141,6 +141,16 @@ export class ChainView {
     const value = requireProven(verifyStateEntry(at, key, fromHex(answer.proof)), what);
     if (value === null) return undefined;
     return { value: requireProven(decode(codec, value, STATE_VALUE_MAX_BYTES), what), at };
+  }
+
+  async #read(key: Uint8Array): Promise<ResultOf<'state_get'> | undefined> {
+    try {
+      return await this.rpc.call('state_get', { key: hexOf(key), prove: true });
+    } catch (error) {
+      // A proof of absence shows keys of others: nodes give it to those only who see everything.
+      if (error instanceof ClientError && error.code === 'PROOF_SHOWS_OTHERS') return undefined;
+      throw error;
+    }
   }
 
   /** As `find`; absence is an error. @throws ClientError NOT_FOUND too */
