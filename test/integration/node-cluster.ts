@@ -76,10 +76,15 @@ export class Cluster {
     await Promise.all(this.nodes().map((node) => node.stop()));
   }
 
-  /** Waits until all running nodes have committed all these transactions. */
+  /** Waits until all running nodes have committed all these transactions, and know it in all their parts. */
   async committed(txs: readonly TestTransaction[], deadlineMs = 20_000): Promise<void> {
+    const has = (node: EmrNode, tx: TestTransaction): boolean => {
+      // The database shows a block a moment before the node goes on with it.
+      const found = node.store.locateTx(tx.hash);
+      return found !== null && node.host.head.height >= found.height;
+    };
     await until(
-      () => this.nodes().every((node) => txs.every((tx) => node.store.locateTx(tx.hash) !== null)),
+      () => this.nodes().every((node) => txs.every((tx) => has(node, tx))),
       deadlineMs,
       () => this.describe(),
     );
@@ -87,7 +92,7 @@ export class Cluster {
 
   /** Waits until all running nodes have the same head. */
   async level(deadlineMs = 20_000): Promise<void> {
-    const heights = (): number[] => this.nodes().map((node) => node.executor.head.height);
+    const heights = (): number[] => this.nodes().map((node) => node.host.head.height);
     await until(
       () => new Set(heights()).size === 1,
       deadlineMs,

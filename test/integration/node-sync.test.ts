@@ -169,7 +169,7 @@ t.test('an observer follows, and casts no vote', async (t) => {
   await cluster.committed([own]);
   const txs = await grow(cluster, 5);
   await until(
-    () => txs.every((tx) => follower.store.locateTx(tx.hash) !== null),
+    () => txs.every((tx) => (follower.store.locateTx(tx.hash)?.height ?? Infinity) <= follower.host.head.height),
     10_000,
     () => cluster.describe(),
   );
