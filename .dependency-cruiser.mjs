@@ -14,7 +14,7 @@ const WALLS = {
 };
 
 /** What the folders that run anywhere, a browser included, may take from npm. sm-crypto: one engine and the oracle. */
-const COMMON_PACKAGES = ['@noble/curves', '@noble/hashes', '@ipld/dag-cbor', 'multiformats', 'sm-crypto'];
+const COMMON_PACKAGES = ['@noble/curves', '@ipld/dag-cbor', 'multiformats', 'sm-crypto'];
 
 const OURS = ['common', 'config', 'consensus', 'vm', 'rpc', 'client', 'node', 'scripts', 'test'];
 const anyOf = (names) => `^(${names.join('|')})/`;

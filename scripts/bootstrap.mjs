@@ -13,7 +13,6 @@ const PROGRAMS = {
   test: { run: ['node_modules/tap/dist/esm/run.mjs'], dev: true },
   check: { run: ['scripts/check.mjs'], dev: true },
   format: { run: ['node_modules/prettier/bin/prettier.cjs', '--write', '.'], dev: true },
-  bench: { run: ['scripts/bench.ts'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },
 };
 

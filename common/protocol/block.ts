@@ -2,7 +2,7 @@
  * Block headers, bodies and certificates, and the offline check that a block is final.
  */
 import { equalBytes } from '../bytes.ts';
-import { boundedBytes, bytes, encode, list, nullable, struct, type TypeOf, uint } from '../codec.ts';
+import { boundedBytes, encode, list, nullable, struct, type TypeOf, uint } from '../codec.ts';
 import { accept, reject, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { merkleRoot } from '../crypto/merkle.ts';
@@ -117,8 +117,3 @@ export function verifyCertificate(
   return accept(undefined);
 }
 
-export const inclusionProof = struct({
-  index: uint(MAX_BLOCK_TXS),
-  total: uint(MAX_BLOCK_TXS),
-  path: list(bytes(32), 16),
-});
