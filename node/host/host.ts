@@ -4,58 +4,19 @@
  * (verifying, executing, building, fetching) runs beside the loop and comes back as an input.
  */
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
-import type { Sm2Signer } from '../../common/crypto/sm2.ts';
 import { assert, EmrError, unreachable, type Verdict } from '../../common/errors.ts';
-import type { Hash, Height } from '../../common/protocol/primitives.ts';
+import type { Height } from '../../common/protocol/primitives.ts';
 import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
 import { Replica } from '../../consensus/replica.ts';
 import { permits } from '../../consensus/safety-record.ts';
 import type { ChainHead, Effect, Input, Report, TimerName } from '../../consensus/types.ts';
 import { ownMessage } from '../../consensus/verification.ts';
-import type { Clock } from '../clock.ts';
-import type { Executor } from '../execution/executor.ts';
-import type { Log } from '../log.ts';
-import type { Mempool } from '../mempool/mempool.ts';
-import type { Member, Network } from '../network/types.ts';
+import type { Member } from '../network/types.ts';
 import type { CommittedBlock } from '../storage/chain-store.ts';
-import type { SafetyStore } from '../storage/safety-store.ts';
-import type { TransactionChecker } from '../verification/transaction-checker.ts';
-import type { Verifier } from '../verification/verifier.ts';
-import type { BlockServer } from './block-server.ts';
-import type { DueWatch } from './due.ts';
+import type { HostPorts } from './host-ports.ts';
 import { Inbox } from './inbox.ts';
-import type { Ledger } from './ledger.ts';
-import type { Observations } from './observations.ts';
 import { type Position, positionOf } from './position.ts';
-import type { Proposer } from './proposer.ts';
-import type { Syncer } from './syncer.ts';
 import { type CertifiedBlock, decodeCertifiedBlock, unwrapDirect, wrapDirect } from './wire.ts';
-
-export interface HostPorts {
-  readonly chainId: Hash;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly network: Pick<Network, 'sendDirect' | 'onDirect'>;
-  readonly signer: Sm2Signer;
-  readonly verifier: Verifier;
-  readonly checker: TransactionChecker;
-  readonly executor: Executor;
-  readonly safety: SafetyStore;
-  readonly ledger: Ledger;
-  readonly mempool: Mempool;
-  readonly due: DueWatch;
-  readonly proposer: Proposer;
-  readonly blocks: BlockServer;
-  readonly syncer: Syncer;
-  readonly observations: Observations;
-  /** For metrics. */
-  onReport(report: Report): void;
-  onRefused(code: string): void;
-  /** For metrics; `waitedMs` of its transactions that were in the pool. */
-  onCommitted(block: CommittedBlock, waitedMs: readonly number[]): void;
-  /** An invariant broke, or the disk failed: the node must stop. Called once. */
-  onFatal(error: unknown): void;
-}
 
 /** What waits for the loop. */
 type Task =
