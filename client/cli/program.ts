@@ -15,12 +15,17 @@ const PROGRAMS = {
   devnet: ['scripts', 'devnet', 'main.ts'],
 } as const;
 
+/** Objects that live shortly need no 128 MiB, which is what V8 takes for them on a 64-bit machine under load. */
+const NODE_FLAGS = ['--max-semi-space-size=16'];
+
 /**
  * Runs a program to its end. Signals go to it: both stop together.
  * @returns its exit code; 128 and the signal's number when a signal ended it
  */
 export function runProgram(name: keyof typeof PROGRAMS, args: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, [join(REPOSITORY, ...PROGRAMS[name]), ...args], { stdio: 'inherit' });
+  const child = spawn(process.execPath, [...NODE_FLAGS, join(REPOSITORY, ...PROGRAMS[name]), ...args], {
+    stdio: 'inherit',
+  });
   const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
   process.on('SIGTERM', forward);
   // The terminal sends an interrupt to both; we only have to outlive the child.

@@ -22,6 +22,9 @@ export interface Service {
   readonly ended: Promise<void>;
 }
 
+/** Objects that live shortly need no 128 MiB, which is what V8 takes for them on a 64-bit machine under load. */
+const NODE_FLAGS = ['--max-semi-space-size=16'];
+
 /** Starts a script of this repository with the Node that runs this one. */
 export function startService(
   name: string,
@@ -33,7 +36,7 @@ export function startService(
   const log = openSync(logFile, 'a', 0o600);
   let child: ChildProcess;
   try {
-    child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', log, log], env });
+    child = spawn(process.execPath, [...NODE_FLAGS, script, ...args], { stdio: ['ignore', log, log], env });
   } finally {
     closeSync(log);
   }
