@@ -13,8 +13,12 @@ export const DIRECT_PROTOCOL = '/emrchain/direct/1';
 const MAX_QUEUED_MESSAGES = 4096;
 /** Four of the largest proposals. */
 const MAX_QUEUED_BYTES = 24 * 1024 * 1024;
-/** A peer that does not answer the protocol negotiation for this long is tried again on the next message. */
+/** A peer that does not answer the protocol negotiation for this long is tried again. */
 const OPEN_TIMEOUT_MS = 5_000;
+/** Between two attempts: a peer that refuses the protocol must not cost an attempt for each message. */
+const REOPEN_MS = 250;
+/** How long a stream that was replaced may take to deliver what it has already been given. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 export interface DirectChannelEvents {
   dropped(messages: number, bytes: number): void;
@@ -25,6 +29,7 @@ export class DirectChannel {
   #connection: Connection | null = null;
   #stream: Stream | null = null;
   #opening = false;
+  #reopenTimer: NodeJS.Timeout | null = null;
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   readonly #events: DirectChannelEvents;
@@ -37,10 +42,17 @@ export class DirectChannel {
   setConnection(connection: Connection | null): void {
     if (connection === this.#connection) return;
     this.#connection = connection;
-    this.#stream?.abort(new Error('the connection changed'));
+    const before = this.#stream;
     this.#stream = null;
-    if (connection === null) this.#clear();
-    else if (this.#queue.length > 0) void this.#open();
+    if (connection === null) {
+      before?.abort(new Error('the peer is away'));
+      this.#clear();
+    } else {
+      // Two connections at a time are normal while both sides dial: what the first was given still arrives.
+      before?.close({ signal: AbortSignal.timeout(CLOSE_TIMEOUT_MS) }).catch((error: Error) => before.abort(error));
+      this.#forgetReopening();
+      this.#openIfNeeded();
+    }
   }
 
   send(payload: Uint8Array): void {
@@ -56,12 +68,23 @@ export class DirectChannel {
       this.#queuedBytes -= oldest.length;
       this.#events.dropped(1, oldest.length);
     }
-    if (this.#stream === null) void this.#open();
+    if (this.#stream === null) this.#openIfNeeded();
     else this.#flush(this.#stream);
   }
 
   close(): void {
     this.setConnection(null);
+    this.#forgetReopening();
+  }
+
+  #forgetReopening(): void {
+    if (this.#reopenTimer !== null) clearTimeout(this.#reopenTimer);
+    this.#reopenTimer = null;
+  }
+
+  #openIfNeeded(): void {
+    const idle = this.#stream === null && !this.#opening && this.#reopenTimer === null;
+    if (idle && this.#connection !== null && this.#queue.length > 0) void this.#open(this.#connection);
   }
 
   #clear(): void {
@@ -70,28 +93,40 @@ export class DirectChannel {
     this.#queuedBytes = 0;
   }
 
-  async #open(): Promise<void> {
-    const connection = this.#connection;
-    if (this.#opening || connection === null) return;
+  async #open(connection: Connection): Promise<void> {
     this.#opening = true;
     try {
       const stream = await connection.newStream(DIRECT_PROTOCOL, { signal: AbortSignal.timeout(OPEN_TIMEOUT_MS) });
+      this.#opening = false;
       if (connection !== this.#connection) {
         stream.abort(new Error('the connection changed'));
+        this.#openIfNeeded();
         return;
       }
-      this.#stream = stream;
-      stream.addEventListener('drain', () => this.#flush(stream));
-      stream.addEventListener('close', () => {
-        if (this.#stream === stream) this.#stream = null;
-      });
-      this.#flush(stream);
+      this.#use(stream);
     } catch {
-      // The peer went away or does not speak the protocol yet; what is queued waits for the next message.
-    } finally {
+      // The peer went away or does not speak the protocol yet.
       this.#opening = false;
-      if (this.#connection !== null && this.#connection !== connection && this.#queue.length > 0) void this.#open();
+      this.#openLater();
     }
+  }
+
+  #use(stream: Stream): void {
+    this.#stream = stream;
+    stream.addEventListener('drain', () => this.#flush(stream));
+    stream.addEventListener('close', () => {
+      if (this.#stream !== stream) return;
+      this.#stream = null;
+      this.#openLater();
+    });
+    this.#flush(stream);
+  }
+
+  #openLater(): void {
+    this.#reopenTimer ??= setTimeout(() => {
+      this.#reopenTimer = null;
+      this.#openIfNeeded();
+    }, REOPEN_MS).unref();
   }
 
   #flush(stream: Stream): void {
@@ -106,6 +141,7 @@ export class DirectChannel {
     } catch (error) {
       this.#stream = null;
       stream.abort(error instanceof Error ? error : new Error(String(error)));
+      this.#openLater();
     }
   }
 }

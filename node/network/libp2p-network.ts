@@ -1,43 +1,33 @@
 /**
- * The network over libp2p: TCP, noise, yamux; gossipsub for transactions and heads; direct streams for consensus.
+ * The network over libp2p: gossipsub for transactions and heads, direct streams for consensus, a stream for each request.
  *
- * Only members of the on-chain set may connect: the gater knows peer ids once noise has proven them. There is no
- * discovery, relay or DHT: members are few, known, and dialled at configured addresses.
+ * Only members of the on-chain set may connect. They are known by name and not trusted: what one of them does, whatever
+ * it is, costs a bounded amount of memory, shuts nobody else out and never stops this node.
  */
-import { createHash } from 'node:crypto';
-import { type GossipSub, gossipsub, TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
-import { noise } from '@chainsafe/libp2p-noise';
-import { yamux } from '@chainsafe/libp2p-yamux';
-import { identify } from '@libp2p/identify';
-import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface';
-import { peerIdFromString } from '@libp2p/peer-id';
-import { tcp } from '@libp2p/tcp';
-import { multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p } from 'libp2p';
+import { TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
+import type { Connection, Stream } from '@libp2p/interface';
+import type { Multiaddr } from '@multiformats/multiaddr';
 import { bytesToHex } from '../../common/bytes.ts';
 import { EmrError, InvariantError } from '../../common/errors.ts';
 import { DIRECT_PROTOCOL, DirectChannel } from './direct-channel.ts';
 import { FrameDecoder } from './frames.ts';
+import { createMembersOnlyNode, MAX_GOSSIP_BYTES, MAX_STREAMS_PER_CONNECTION } from './libp2p-node.ts';
+import type { MembersOnlyNode } from './libp2p-node.ts';
+import { parseMemberAddress } from './member-address.ts';
 import { parsePeerKey } from './peer-key.ts';
 import { requestProtocolId, RequestServer, sendRequest, type RequestHandler, type RequestOptions } from './requests.ts';
 import type { Member, Network, Opinion, PeerInfo, RequestProtocol } from './types.ts';
 
 /** A proposal of the largest block, with its signatures and framing. */
 const MAX_DIRECT_FRAME_BYTES = 6 * 1024 * 1024;
-/** A batch of transactions; larger batches are the sender's bug. */
-const MAX_GOSSIP_BYTES = 1024 * 1024;
-/** Streams that a peer may have open to us: requests, direct, gossip, identify. */
-const MAX_STREAMS_PER_PEER = 64;
-/** What a peer may send on a stream that we do not read; libp2p resets a stream at 4 MiB. */
-const MAX_STREAM_WINDOW_BYTES = 1024 * 1024;
-/** 131 members, each connected from both sides at worst; strangers are cut after the handshake. */
-const MAX_CONNECTIONS = 300;
-/** Handshakes under way at a time, and new ones each second from one address: strangers cost a handshake at most. */
-const MAX_PENDING_INBOUND = 32;
-const MAX_INBOUND_PER_SECOND = 20;
-const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** A peer uses one direct stream; while it changes to another connection, two. Each may hold a frame of 6 MiB. */
+const MAX_DIRECT_STREAMS_PER_PEER = 2;
+/** Two while both sides dial, and as many that died without a word. The oldest goes, so that a new one always works. */
+const MAX_CONNECTIONS_PER_PEER = 4;
 const REDIAL_MIN_MS = 200;
 const REDIAL_MAX_MS = 5_000;
+/** A connection that lasted this long was a good one; after a shorter one the pause goes on growing. */
+const GOOD_CONNECTION_MS = 10_000;
 const STOP_TIMEOUT_MS = 2_000;
 
 export interface Libp2pNetworkOptions {
@@ -55,9 +45,12 @@ export interface Libp2pNetworkOptions {
 
 interface PeerState {
   member: Member;
-  readonly id: PeerId;
   readonly channel: DirectChannel;
-  connections: Set<Connection>;
+  /** Oldest first, with the time when each was opened. */
+  readonly connections: Map<Connection, number>;
+  /** Direct streams that come in, oldest first. */
+  readonly incoming: Set<Stream>;
+  dialling: boolean;
   bytesIn: number;
   bytesOut: number;
   redialMs: number;
@@ -77,23 +70,24 @@ export class Libp2pNetwork implements Network {
   readonly peerId: string;
   readonly #options: Libp2pNetworkOptions;
   readonly #peers = new Map<string, PeerState>();
-  readonly #addresses = new Map<string, string[]>();
+  readonly #addresses = new Map<string, Multiaddr[]>();
   readonly #counters = new Map<string, number>();
   readonly #gossipHandlers = new Map<GossipTopic, GossipHandler>();
   readonly #requestHandlers = new Map<RequestProtocol, RequestHandler>();
   readonly #peerListeners: ((peerId: string, connected: boolean) => void)[] = [];
   readonly #server: RequestServer;
   #directHandler: ((from: Member, payload: Uint8Array) => void) | null = null;
-  #libp2p: Libp2p<{ pubsub: GossipSub }> | null = null;
+  #libp2p: MembersOnlyNode | null = null;
   #stopping = false;
 
+  /** @throws EmrError PEER_KEY_INVALID, ADDRESS_INVALID */
   constructor(options: Libp2pNetworkOptions) {
     this.#options = options;
     this.peerId = parsePeerKey(options.peerSecret).peerId;
     this.#server = new RequestServer(options.onFault);
-    for (const address of options.addresses) {
-      const id = address.slice(address.lastIndexOf('/p2p/') + '/p2p/'.length);
-      this.#addresses.set(id, [...(this.#addresses.get(id) ?? []), address]);
+    for (const text of options.addresses) {
+      const { peerId, address } = parseMemberAddress(text);
+      this.#addresses.set(peerId, [...(this.#addresses.get(peerId) ?? []), address]);
     }
   }
 
@@ -102,83 +96,52 @@ export class Libp2pNetwork implements Network {
   }
 
   async start(): Promise<void> {
-    const { key } = parsePeerKey(this.#options.peerSecret);
+    const { listen } = this.#options;
     try {
-      this.#libp2p = await createLibp2p({
-        privateKey: key,
-        addresses: { listen: [...this.#options.listen] },
-        transports: [tcp({ backlog: 64 })],
-        connectionEncrypters: [noise()],
-        streamMuxers: [
-          yamux({
-            maxInboundStreams: MAX_STREAMS_PER_PEER,
-            maxOutboundStreams: 2 * MAX_STREAMS_PER_PEER,
-            streamOptions: { maxStreamWindowSize: MAX_STREAM_WINDOW_BYTES },
-          }),
-        ],
-        connectionManager: {
-          maxConnections: MAX_CONNECTIONS,
-          maxIncomingPendingConnections: MAX_PENDING_INBOUND,
-          inboundConnectionThreshold: MAX_INBOUND_PER_SECOND,
-          inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
-          reconnectRetries: 0,
-        },
-        connectionMonitor: { enabled: true },
-        connectionGater: {
-          denyDialMultiaddr: () => false,
-          denyDialPeer: (id) => this.#refuses(id, 'outbound'),
-          denyInboundEncryptedConnection: (id) => this.#refuses(id, 'inbound'),
-          denyOutboundEncryptedConnection: (id) => this.#refuses(id, 'outbound'),
-        },
-        services: {
-          identify: identify({ runOnConnectionOpen: true }),
-          pubsub: gossipsub({
-            globalSignaturePolicy: 'StrictNoSign',
-            msgIdFn: (message) => createHash('sha256').update(message.topic).update(message.data).digest(),
-            allowedTopics: [this.#topic('transactions'), this.#topic('heads')],
-            allowPublishToZeroTopicPeers: true,
-            ignoreDuplicatePublishError: true,
-            emitSelf: false,
-            doPX: false,
-            floodPublish: true,
-            batchPublish: true,
-            maxInboundDataLength: 2 * MAX_GOSSIP_BYTES,
-            maxOutboundBufferSize: 16 * MAX_GOSSIP_BYTES,
-          }),
-        },
+      // Handlers come before the first connection: a peer that is quicker than we are must find them.
+      const node = await createMembersOnlyNode({
+        peerSecret: this.#options.peerSecret,
+        listen,
+        topics: [this.#topic('transactions'), this.#topic('heads')],
+        refuses: (peerId, direction) => this.#refuses(peerId, direction),
       });
+      await this.#wire(node);
+      await node.start();
+      if (this.#stopping) return await node.stop();
+      this.#libp2p = node;
     } catch (cause) {
       throw new EmrError(
         'LISTEN_FAILED',
-        `cannot listen on ${this.#options.listen.join(', ')}: ${asMessage(cause)}; is another node running, or is network.listen wrong?`,
+        `cannot listen on ${listen.join(', ')}: ${asMessage(cause)}; is another node running, or is network.listen wrong?`,
         {},
         { cause },
       );
     }
-    await this.#wire(this.#libp2p);
+    for (const topic of ['transactions', 'heads'] as const) {
+      this.#libp2p.services.pubsub.subscribe(this.#topic(topic));
+    }
     for (const peer of this.#peers.values()) this.#dial(peer);
   }
 
-  async #wire(node: Libp2p<{ pubsub: GossipSub }>): Promise<void> {
+  async #wire(node: MembersOnlyNode): Promise<void> {
     node.addEventListener('connection:open', (event) => this.#opened(event.detail));
     node.addEventListener('connection:close', (event) => this.#closed(event.detail));
-    const limits = { maxInboundStreams: MAX_STREAMS_PER_PEER, maxOutboundStreams: MAX_STREAMS_PER_PEER };
-    await node.handle(DIRECT_PROTOCOL, (stream, connection) => this.#receiveDirect(stream, connection), limits);
+    await node.handle(DIRECT_PROTOCOL, (stream, connection) => this.#receiveDirect(stream, connection), {
+      // Above our own bound, which closes the oldest in place of refusing the newest.
+      maxInboundStreams: 2 * MAX_DIRECT_STREAMS_PER_PEER,
+      maxOutboundStreams: MAX_STREAMS_PER_CONNECTION,
+    });
     for (const name of this.#requestHandlers.keys()) await this.#handleRequests(node, name);
-    const { pubsub } = node.services;
     for (const topic of ['transactions', 'heads'] as const) {
-      pubsub.topicValidators.set(
+      node.services.pubsub.topicValidators.set(
         this.#topic(topic),
         async (id, message) => OPINIONS[await this.#judge(topic, id.toString(), message.data)],
       );
-      pubsub.subscribe(this.#topic(topic));
     }
-    // Connections that were made while we were still wiring.
-    for (const connection of node.getConnections()) this.#opened(connection);
   }
 
-  async #handleRequests(node: Libp2p, name: RequestProtocol): Promise<void> {
-    const options = { maxInboundStreams: MAX_STREAMS_PER_PEER, maxOutboundStreams: MAX_STREAMS_PER_PEER };
+  async #handleRequests(node: MembersOnlyNode, name: RequestProtocol): Promise<void> {
+    const options = { maxInboundStreams: MAX_STREAMS_PER_CONNECTION, maxOutboundStreams: MAX_STREAMS_PER_CONNECTION };
     await node.handle(
       requestProtocolId(name),
       async (stream, connection) => {
@@ -205,26 +168,26 @@ export class Libp2pNetwork implements Network {
   setMembers(members: readonly Member[]): void {
     const wanted = new Map(members.filter((m) => m.peerId !== this.peerId).map((m) => [m.peerId, m]));
     for (const [id, peer] of this.#peers) {
-      if (wanted.has(id)) continue;
-      this.#peers.delete(id);
-      for (const connection of peer.connections)
-        void connection.close().catch(() => connection.abort(new Error('not a member')));
-      this.#forget(peer);
+      if (!wanted.has(id)) this.#removePeer(id, peer);
     }
     for (const [id, member] of wanted) {
       const known = this.#peers.get(id);
-      if (known !== undefined) {
-        known.member = member;
-        continue;
-      }
-      this.#addPeer(id, member);
+      if (known === undefined) this.#addPeer(id, member);
+      else known.member = member;
     }
+  }
+
+  /** At once, and not in good order: who is voted out must not keep a connection open by leaving streams open. */
+  #removePeer(id: string, peer: PeerState): void {
+    this.#peers.delete(id);
+    this.#forget(peer);
+    if (peer.connections.size > 0) this.#announce(id, false);
+    for (const connection of peer.connections.keys()) connection.abort(new Error('not a member'));
   }
 
   #addPeer(id: string, member: Member): void {
     const peer: PeerState = {
       member,
-      id: peerIdFromString(id),
       channel: new DirectChannel({
         dropped: (messages, bytes) => {
           this.#count('dropped_messages:direct', messages);
@@ -232,28 +195,29 @@ export class Libp2pNetwork implements Network {
         },
         sent: (bytes) => {
           this.#count('bytes_out:direct', bytes);
-          const current = this.#peers.get(id);
-          if (current !== undefined) current.bytesOut += bytes;
+          peer.bytesOut += bytes;
         },
       }),
-      connections: new Set(),
+      connections: new Map(),
+      incoming: new Set(),
+      dialling: false,
       bytesIn: 0,
       bytesOut: 0,
       redialMs: REDIAL_MIN_MS,
       redialTimer: null,
     };
     this.#peers.set(id, peer);
-    if (this.#libp2p !== null) this.#dial(peer);
+    this.#dial(peer);
   }
 
   peers(): readonly PeerInfo[] {
     return [...this.#peers.values()].map((peer) => {
-      const [connection] = peer.connections;
+      const connection = newestOf(peer);
       return {
         peerId: peer.member.peerId,
         member: peer.member,
         connected: connection !== undefined,
-        addresses: this.#addresses.get(peer.member.peerId) ?? [],
+        addresses: (this.#addresses.get(peer.member.peerId) ?? []).map((address) => address.toString()),
         direction: connection?.direction ?? null,
         bytesIn: peer.bytesIn,
         bytesOut: peer.bytesOut,
@@ -296,7 +260,7 @@ export class Libp2pNetwork implements Network {
     options: RequestOptions,
   ): AsyncGenerator<Uint8Array> {
     const peer = this.#peers.get(peerId);
-    const [connection] = peer?.connections ?? [];
+    const connection = peer && newestOf(peer);
     if (peer === undefined || connection === undefined) {
       throw new EmrError('PEER_UNAVAILABLE', 'the peer is not connected', { peerId });
     }
@@ -323,7 +287,7 @@ export class Libp2pNetwork implements Network {
     }.bind(this);
     const isNew = !this.#requestHandlers.has(protocol);
     this.#requestHandlers.set(protocol, counted);
-    if (isNew && this.#libp2p !== null) void this.#handleRequests(this.#libp2p, protocol);
+    if (isNew && this.#libp2p !== null) this.#handleRequests(this.#libp2p, protocol).catch(this.#options.onFault);
   }
 
   counters(): ReadonlyMap<string, number> {
@@ -338,8 +302,8 @@ export class Libp2pNetwork implements Network {
     this.#counters.set(name, (this.#counters.get(name) ?? 0) + by);
   }
 
-  #refuses(id: PeerId, direction: 'inbound' | 'outbound'): boolean {
-    if (this.#peers.has(id.toString())) return false;
+  #refuses(peerId: string, direction: 'inbound' | 'outbound'): boolean {
+    if (this.#peers.has(peerId)) return false;
     this.#count(`refused_connections:${direction}`, 1);
     return true;
   }
@@ -351,7 +315,13 @@ export class Libp2pNetwork implements Network {
     if (payload.length > MAX_GOSSIP_BYTES) return 'reject';
     this.#count(`bytes_in:gossip_${topic}`, payload.length);
     peer.bytesIn += payload.length;
-    const opinion = await handler(peer.member, payload);
+    let opinion: Opinion = 'ignore';
+    try {
+      opinion = await handler(peer.member, payload);
+    } catch (error) {
+      // Gossipsub would swallow it.
+      this.#options.onFault(asError(error));
+    }
     if (opinion !== 'accept') this.#count(`dropped_messages:gossip_${topic}_${opinion}`, 1);
     return opinion;
   }
@@ -363,27 +333,28 @@ export class Libp2pNetwork implements Network {
       connection.abort(new Error('not a member'));
       return;
     }
-    if (peer.connections.has(connection)) return;
-    peer.connections.add(connection);
-    peer.redialMs = REDIAL_MIN_MS;
-    this.#useBestConnection(peer);
+    if (peer.connections.has(connection) || connection.status !== 'open') return;
+    peer.connections.set(connection, performance.now());
+    if (peer.connections.size > MAX_CONNECTIONS_PER_PEER) {
+      const [oldest] = peer.connections.keys();
+      oldest?.abort(new Error('too many connections'));
+    }
+    peer.channel.setConnection(newestOf(peer) ?? null);
     if (peer.connections.size === 1) this.#announce(id, true);
   }
 
   #closed(connection: Connection): void {
     const id = connection.remotePeer.toString();
     const peer = this.#peers.get(id);
-    if (peer === undefined || !peer.connections.delete(connection)) return;
-    this.#useBestConnection(peer);
-    if (peer.connections.size > 0) return;
-    this.#announce(id, false);
-    this.#scheduleDial(peer);
-  }
-
-  /** Both sides may have dialled at once; the oldest connection of ours carries the direct stream. */
-  #useBestConnection(peer: PeerState): void {
-    const [connection] = peer.connections;
-    peer.channel.setConnection(connection ?? null);
+    if (peer === undefined) return;
+    const openedMs = peer.connections.get(connection);
+    if (peer.connections.delete(connection)) {
+      // A peer that takes connections and drops them at once does not know us yet: no handshake five times a second.
+      if (openedMs !== undefined && performance.now() - openedMs >= GOOD_CONNECTION_MS) peer.redialMs = REDIAL_MIN_MS;
+      peer.channel.setConnection(newestOf(peer) ?? null);
+      if (peer.connections.size === 0) this.#announce(id, false);
+    }
+    if (peer.connections.size === 0) this.#scheduleDial(peer);
   }
 
   #announce(id: string, connected: boolean): void {
@@ -393,17 +364,26 @@ export class Libp2pNetwork implements Network {
   #dial(peer: PeerState): void {
     const addresses = this.#addresses.get(peer.member.peerId);
     const node = this.#libp2p;
-    if (addresses === undefined || node === null || peer.connections.size > 0) return;
-    node.dial(addresses.map((address) => multiaddr(address))).catch(() => {
-      this.#count('failed_dials', 1);
-      this.#scheduleDial(peer);
-    });
+    if (addresses === undefined || node === null || peer.dialling || peer.connections.size > 0) return;
+    peer.dialling = true;
+    node
+      .dial(addresses)
+      .then(
+        (connection) => this.#opened(connection),
+        () => this.#count('failed_dials', 1),
+      )
+      .finally(() => {
+        peer.dialling = false;
+        // Not connected after a success: libp2p gave us a connection that was closing.
+        if (peer.connections.size === 0) this.#scheduleDial(peer);
+      })
+      .catch(this.#options.onFault);
   }
 
   /** Never gives up: a hospital that is away comes back. The pause grows to a few seconds, with jitter. */
   #scheduleDial(peer: PeerState): void {
-    if (this.#stopping || peer.redialTimer !== null || this.#peers.get(peer.member.peerId)?.channel !== peer.channel)
-      return;
+    const isCurrent = this.#peers.get(peer.member.peerId) === peer;
+    if (this.#stopping || peer.dialling || peer.redialTimer !== null || !isCurrent) return;
     const waitMs = peer.redialMs * (0.75 + Math.random() / 2);
     peer.redialMs = Math.min(REDIAL_MAX_MS, peer.redialMs * 2);
     peer.redialTimer = setTimeout(() => {
@@ -420,28 +400,51 @@ export class Libp2pNetwork implements Network {
   }
 
   #receiveDirect(stream: Stream, connection: Connection): void {
-    const peer = this.#peers.get(connection.remotePeer.toString());
+    const id = connection.remotePeer.toString();
+    const peer = this.#peers.get(id);
     if (peer === undefined) {
       stream.abort(new Error('not a member'));
       return;
     }
+    peer.incoming.add(stream);
+    if (peer.incoming.size > MAX_DIRECT_STREAMS_PER_PEER) {
+      const [oldest] = peer.incoming;
+      oldest?.abort(new Error('too many direct streams'));
+    }
     const decoder = new FrameDecoder(MAX_DIRECT_FRAME_BYTES);
+    stream.addEventListener('close', () => peer.incoming.delete(stream));
     stream.addEventListener('message', (event) => {
       try {
         for (const payload of decoder.push(event.data)) {
+          if (this.#peers.get(id) !== peer) return stream.abort(new Error('no longer a member'));
           this.#count('bytes_in:direct', payload.length);
           peer.bytesIn += payload.length;
-          this.#directHandler?.(peer.member, payload);
+          this.#deliver(peer.member, payload);
         }
       } catch (error) {
-        if (!(error instanceof EmrError))
-          this.#options.onFault(error instanceof Error ? error : new Error(String(error)));
-        stream.abort(new Error('malformed frames'));
+        stream.abort(asError(error));
       }
     });
   }
+
+  #deliver(from: Member, payload: Uint8Array): void {
+    try {
+      this.#directHandler?.(from, payload);
+    } catch (error) {
+      this.#options.onFault(asError(error));
+    }
+  }
+}
+
+/** The newest connection works if any does: after a silent loss the peer dials again, and the old one is dead. */
+function newestOf(peer: PeerState): Connection | undefined {
+  return [...peer.connections.keys()].at(-1);
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 function asMessage(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return asError(error).message;
 }

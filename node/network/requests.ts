@@ -20,8 +20,12 @@ const MAX_REQUEST_BYTES = 512 * 1024;
 const SERVER_IDLE_MS = 20_000;
 /** Requests of one peer that run at a time; a fetch of blocks of ciphertext uses some. */
 const MAX_RUNNING_PER_PEER = 16;
+/** And of all peers together: a block of ciphertext each, some 2 MiB. */
 const MAX_RUNNING = 128;
+/** A peer with fewer than these is served even so: a few members that take all they can get shut nobody out. */
+const GUARANTEED_PER_PEER = 2;
 const OPEN_TIMEOUT_MS = 5_000;
+const MAX_CODE_BYTES = 48;
 
 export type RequestHandler = (from: Member, payload: Uint8Array, signal: AbortSignal) => AsyncIterable<Uint8Array>;
 
@@ -169,15 +173,9 @@ export async function* sendRequest(
 }
 
 function remoteError(payload: Uint8Array): EmrError {
-  const [codeText = '', ...rest] = (parseUtf8(payload.subarray(0, 512)) ?? '').split('\n');
-  const code = /^[A-Z][A-Z0-9_]{2,47}$/.test(codeText) ? codeText : 'PEER_PROTOCOL';
-  return new EmrError(
-    code,
-    `the peer answered: ${rest
-      .join(' ')
-      .replaceAll(/[^\x20-\x7e]/g, '?')
-      .slice(0, 200)}`,
-  );
+  const text = parseUtf8(payload.subarray(0, MAX_CODE_BYTES)) ?? '';
+  const code = /^[A-Z][A-Z0-9_]{2,47}$/.test(text) ? text : 'PEER_PROTOCOL';
+  return new EmrError(code, `the peer answered ${code}`);
 }
 
 /** Server side, for all protocols together. */
@@ -197,31 +195,33 @@ export class RequestServer {
     const gone = new AbortController();
     stream.addEventListener('close', () => gone.abort(new EmrError('PEER_UNAVAILABLE', 'the peer closed the stream')));
     const signal = AbortSignal.any([idle.signal, gone.signal]);
-    const running = this.#running.get(from.peerId) ?? 0;
-    const admitted = running < MAX_RUNNING_PER_PEER && this.#total < MAX_RUNNING;
-    if (admitted) {
-      this.#running.set(from.peerId, running + 1);
-      this.#total += 1;
-    }
+    const admitted = this.#admit(from.peerId);
     try {
       if (!admitted) {
-        await sendFrame(stream, errorFrame('PEER_BUSY', 'too many requests at a time'), signal);
-        await stream.close({ signal });
-        return;
-      }
-      for await (const request of framesOf(stream, MAX_REQUEST_BYTES, signal)) {
-        idle.alive();
-        await this.#answer(stream, handler(from, request, signal), signal, idle);
-        break;
+        await sendFrame(stream, errorFrame('PEER_BUSY'), signal);
+      } else {
+        for await (const request of framesOf(stream, MAX_REQUEST_BYTES, signal)) {
+          idle.alive();
+          await this.#answer(stream, handler(from, request, signal), signal, idle);
+          break;
+        }
       }
       await stream.close({ signal });
     } catch (error) {
-      if (!signal.aborted && !(error instanceof EmrError)) this.#onFault(asError(error));
+      // The peer's doing, or told to `onFault` where it happened: what a stream throws must never stop the node.
       stream.abort(asError(error));
     } finally {
       idle.stop();
       if (admitted) this.#release(from.peerId);
     }
+  }
+
+  #admit(peerId: string): boolean {
+    const running = this.#running.get(peerId) ?? 0;
+    if (running >= MAX_RUNNING_PER_PEER || (this.#total >= MAX_RUNNING && running >= GUARANTEED_PER_PEER)) return false;
+    this.#running.set(peerId, running + 1);
+    this.#total += 1;
+    return true;
   }
 
   #release(peerId: string): void {
@@ -237,20 +237,42 @@ export class RequestServer {
     signal: AbortSignal,
     idle: IdleTimer,
   ): Promise<void> {
+    const frames = answer[Symbol.asyncIterator]();
+    let ended = false;
     try {
-      for await (const payload of answer) {
-        await sendFrame(stream, concatBytes(Uint8Array.of(DATA), payload), signal);
+      for (;;) {
+        const step = await this.#next(frames, signal).catch((error: unknown) => {
+          ended = true;
+          throw error;
+        });
+        ended = step.done === true;
+        if (step.done === true) break;
+        await sendFrame(stream, concatBytes(Uint8Array.of(DATA), step.value), signal);
         idle.alive();
       }
     } catch (error) {
       if (signal.aborted || !(error instanceof EmrError)) throw error;
-      await sendFrame(stream, errorFrame(error.code, error.message), signal);
+      await sendFrame(stream, errorFrame(error.code), signal);
       return;
+    } finally {
+      // Waited for, so that a peer that resets and asks again has no more of our work running than it may have.
+      if (!ended) await frames.return?.();
     }
     await sendFrame(stream, Uint8Array.of(END), signal);
   }
+
+  /** What our own handler throws, unless it only heard that the peer is gone, is an answer or a fault of ours. */
+  async #next(frames: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<IteratorResult<Uint8Array>> {
+    try {
+      return await frames.next();
+    } catch (error) {
+      if (!signal.aborted && !(error instanceof EmrError)) this.#onFault(asError(error));
+      throw error;
+    }
+  }
 }
 
-function errorFrame(code: string, message: string): Uint8Array {
-  return concatBytes(Uint8Array.of(ERROR), utf8(`${code}\n${message}`.slice(0, 400)));
+/** The code alone: a message may name folders and hosts, which are nobody else's business. */
+function errorFrame(code: string): Uint8Array {
+  return concatBytes(Uint8Array.of(ERROR), utf8(code).subarray(0, MAX_CODE_BYTES));
 }

@@ -1,9 +1,15 @@
 /** The network over real sockets on loopback: who may connect, what arrives, and what hostile peers get. */
 import { connect } from 'node:net';
+import { multiaddr } from '@multiformats/multiaddr';
 import t from 'tap';
+import { u32be } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
+import { DIRECT_PROTOCOL } from '../../node/network/direct-channel.ts';
+import { frame, FrameDecoder } from '../../node/network/frames.ts';
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts';
+import { createMembersOnlyNode } from '../../node/network/libp2p-node.ts';
 import { generatePeerKey } from '../../node/network/peer-key.ts';
+import { requestProtocolId } from '../../node/network/requests.ts';
 import type { Member } from '../../node/network/types.ts';
 
 const CHAIN = new Uint8Array(32).fill(1);
@@ -247,4 +253,184 @@ t.test('garbage on the port, and a peer that restarts', async (t) => {
   await t.rejects(taken.start(), { code: 'LISTEN_FAILED' });
   await a.network.stop();
   t.same(a.faults, []);
+});
+
+t.test('a member who does what it wants costs little, shuts nobody out and stops nothing', async (t) => {
+  const hostileKey = await generatePeerKey();
+  const victim = await makePeer(0, []);
+  await victim.network.start();
+  const [address] = victim.network.listenAddresses() as [string];
+  const honest = await makePeer(1, [address]);
+  await honest.network.start();
+  const hostile: Member = { peerId: hostileKey.peerId, orgId: 'org-9', role: 'validator', address: new Uint8Array(20) };
+  victim.network.setMembers([honest.member, hostile]);
+  honest.network.setMembers([victim.member]);
+  let served = 0;
+  victim.network.onRequest('blob', async function* (_from, payload) {
+    for (let i = 0; i < (payload[0] ?? 0); i += 1) {
+      served += 1;
+      yield new Uint8Array(64 * 1024);
+    }
+  });
+  let direct = 0;
+  victim.network.onDirect(() => {
+    direct += 1;
+  });
+  const node = await createMembersOnlyNode({
+    peerSecret: hostileKey.secret,
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    topics: [],
+    refuses: () => false,
+  });
+  await node.start();
+  t.teardown(async () => {
+    await node.stop();
+    await stopAll([victim, honest]);
+  });
+
+  // Streams that end at every moment there is, some in good order and some not.
+  const connection = await node.dial(multiaddr(address));
+  const openRequest = () => connection.newStream(requestProtocolId('blob'));
+  for (let round = 0; round < 60; round += 1) {
+    const stream = await openRequest();
+    const ended = new Promise<void>((resolve) => stream.addEventListener('close', () => resolve()));
+    let chunks = 0;
+    stream.addEventListener('message', () => {
+      chunks += 1;
+      if (chunks > round % 7) stream.abort(new Error('enough'));
+    });
+    if (round % 3 !== 2) stream.send(frame(Uint8Array.of(20)));
+    if (round % 5 === 0) stream.abort(new Error('at once'));
+    else if (round % 3 === 2) await stream.close();
+    await ended;
+  }
+  for (const garbage of [u32be(2 ** 32 - 1), u32be(512 * 1024 + 1), new Uint8Array(100).fill(255)]) {
+    const stream = await openRequest();
+    const ended = new Promise<void>((resolve) => stream.addEventListener('close', () => resolve()));
+    stream.send(garbage);
+    await ended;
+  }
+  t.ok(served > 0, 'some were answered');
+
+  // As many connections and direct streams as it likes, each with a frame that never ends.
+  const open = () => node.getConnections().filter(({ status }) => status === 'open');
+  for (let i = 0; i < 12; i += 1) {
+    const more = await node.dial(multiaddr(address), { force: true });
+    for (let j = 0; j < 4; j += 1) {
+      await more.newStream(DIRECT_PROTOCOL).then(
+        (stream) => stream.send(u32be(6 * 1024 * 1024)),
+        () => false,
+      );
+    }
+  }
+  await until(() => open().length <= 4, 'all but four connections are closed');
+  const streams = () => open().flatMap((c) => c.streams.filter(({ protocol }) => protocol === DIRECT_PROTOCOL));
+  await until(() => streams().length <= 2, 'all but two direct streams are closed');
+
+  // Slots of the server, all taken and none used.
+  const [last] = open().slice(-1);
+  for (let i = 0; i < 40; i += 1) await last?.newStream(requestProtocolId('blob')).catch(() => undefined);
+  let bytes = 0;
+  const options = { maxFrames: 30, maxFrameBytes: 64 * 1024, idleTimeoutMs: 5_000 };
+  await until(() => honest.network.peers()[0]?.connected === true, 'the honest one is connected');
+  for await (const answer of honest.network.request(victim.member.peerId, 'blob', Uint8Array.of(30), options)) {
+    bytes += answer.length;
+  }
+  t.equal(bytes, 30 * 64 * 1024, 'the honest one is served');
+
+  // Voted out: nothing it sends counts any more, and what it has open is closed, whether it likes it or not.
+  const stream = await last?.newStream(DIRECT_PROTOCOL);
+  stream?.send(frame(Uint8Array.of(1)));
+  await until(() => direct === 1, 'a message of a member');
+  victim.network.setMembers([honest.member]);
+  try {
+    for (let i = 0; i < 100; i += 1) stream?.send(frame(Uint8Array.of(2)));
+  } catch {
+    // Closed already.
+  }
+  await until(() => open().length === 0, 'all connections are cut');
+  t.equal(direct, 1, 'nothing after the vote');
+  t.same([...victim.faults, ...honest.faults], [], 'and nothing of it was a fault of ours');
+});
+
+t.test('a fault of ours is told, and stays inside', async (t) => {
+  const peers = await mesh(2);
+  const [a, b] = peers as [Peer, Peer];
+  t.teardown(() => stopAll(peers));
+  b.network.onRequest('txs', async function* () {
+    yield Uint8Array.of(1);
+    throw new TypeError('a bug in a handler');
+  });
+  const options = { maxFrames: 9, maxFrameBytes: 9, idleTimeoutMs: 5_000 };
+  const ask = async (): Promise<void> => {
+    for await (const answer of a.network.request(b.member.peerId, 'txs', Uint8Array.of(1), options)) void answer;
+  };
+  await t.rejects(ask(), { code: 'PEER_UNAVAILABLE' }, 'the peer learns nothing of it');
+  b.network.onGossip('heads', () => {
+    throw new RangeError('a bug in another');
+  });
+  b.network.onDirect(() => {
+    throw new SyntaxError('and one more');
+  });
+  a.network.sendDirect(b.member.peerId, Uint8Array.of(1));
+  await until(() => {
+    a.network.publish('heads', Uint8Array.of(performance.now() % 256, performance.now() % 255));
+    return b.faults.length >= 3;
+  }, 'all three are told');
+  t.same([...new Set(b.faults.map(({ name }) => name))].sort(), ['RangeError', 'SyntaxError', 'TypeError']);
+  t.same(a.faults, []);
+});
+
+t.test('a member that is removed and comes back is connected again', async (t) => {
+  const peers = await mesh(2);
+  const [a, b] = peers as [Peer, Peer];
+  t.teardown(() => stopAll(peers));
+  const seen: boolean[] = [];
+  a.network.onPeerChange((_peerId, connected) => seen.push(connected));
+  const nobody: Member = { ...b.member, peerId: 'abc' };
+  for (let round = 1; round <= 3; round += 1) {
+    for (const peer of peers) peer.network.setMembers([]);
+    t.same(a.network.peers(), [], 'nobody');
+    for (const peer of peers) peer.network.setMembers([a.member, b.member, nobody]);
+    const connected = (p: Peer) => p.network.peers().some((q) => q.connected);
+    await until(() => peers.every(connected) && seen.filter(Boolean).length >= round, 'connected again');
+  }
+  t.same(
+    seen.filter((connected, i) => connected === (i % 2 === 0)),
+    [],
+    'away and back in turn, each told once',
+  );
+  t.equal(a.network.peers().find(({ peerId }) => peerId === 'abc')?.connected, false, 'a peer id that is none');
+  const bad = { peerSecret: (await generatePeerKey()).secret, chainId: CHAIN, listen: [], onFault: () => undefined };
+  for (const address of ['/ip4/1.2.3.4/tcp/1', '/ip4/1.2.3.4/tcp/1/p2p/abc', '/ip4/300.2.3.4/tcp/1/p2p/x', '']) {
+    t.throws(() => new Libp2pNetwork({ ...bad, addresses: [address] }), { code: 'ADDRESS_INVALID' }, address);
+  }
+});
+
+t.test('frames: whole whatever the pieces, and memory for what came, not for what was announced', async (t) => {
+  const payloads = [0, 1, 3, 20_000, 70_000, 0].map((length) => new Uint8Array(length).fill(length % 251));
+  const stream = Buffer.concat(payloads.flatMap((payload) => [u32be(payload.length), payload]));
+  for (const step of [1, 3, 4, 5, 1000, 65_536, stream.length]) {
+    const decoder = new FrameDecoder(70_000);
+    const out: Uint8Array[] = [];
+    for (let at = 0; at < stream.length; at += step) {
+      out.push(...decoder.push(new Uint8Array(stream.subarray(at, at + step))));
+    }
+    t.same(out, payloads, `in pieces of ${step}`);
+    t.equal(decoder.heldBytes, 0);
+  }
+  const all = new FrameDecoder(70_000);
+  t.same([...all.push(frame(Uint8Array.of(7)))], [Uint8Array.of(7)], 'a list of pieces');
+  const tooLong = new FrameDecoder(70_000);
+  t.throws(() => [...tooLong.push(u32be(70_001))], { code: 'PEER_PROTOCOL' });
+  t.equal(tooLong.heldBytes, 0);
+
+  const announced = new FrameDecoder(6 * 1024 * 1024);
+  t.same([...announced.push(u32be(6 * 1024 * 1024))], []);
+  t.equal(announced.heldBytes, 0, 'nothing for an announcement');
+  t.same([...announced.push(Uint8Array.of(1))], []);
+  t.ok(announced.heldBytes <= 16 * 1024, 'little for one byte');
+  const piece = new Uint8Array(64 * 1024);
+  for (let i = 0; i < 20_000; i += 1) for (const whole of announced.push(piece.subarray(i, i + 1))) t.fail(`${whole}`);
+  t.ok(announced.heldBytes <= 64 * 1024, 'and none of the pieces that the bytes were cut from');
 });

@@ -1,0 +1,19 @@
+/** Addresses of members as the configuration writes them: a multiaddr that ends with /p2p/<peer id>. */
+import { peerIdFromString } from '@libp2p/peer-id';
+import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
+import { EmrError } from '../../common/errors.ts';
+
+/** @throws EmrError ADDRESS_INVALID */
+export function parseMemberAddress(text: string): { readonly peerId: string; readonly address: Multiaddr } {
+  try {
+    const peerId = text.slice(text.lastIndexOf('/p2p/') + '/p2p/'.length);
+    return { peerId: peerIdFromString(peerId).toString(), address: multiaddr(text) };
+  } catch (cause) {
+    throw new EmrError(
+      'ADDRESS_INVALID',
+      `${text} is no address of a member; write e.g. /dns4/hospital-b.example/tcp/7600/p2p/12D3KooW… in network.peers`,
+      { address: text },
+      { cause },
+    );
+  }
+}
