@@ -18,8 +18,10 @@ const IDLE_TIMEOUT_MS = 120_000;
 /** Answers beside the ciphertext itself are small JSON. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** Attempts of a download in a row that bring not one byte. */
-const MAX_FRUITLESS_ATTEMPTS = 5;
+const MAX_FRUITLESS_ATTEMPTS = 3;
 const RESUME_PAUSE_MS = 500;
+/** Between a connection that broke while sending and the answer that may have come with it. */
+const REFUSAL_GRACE_MS = 1_000;
 
 export type Progress = (doneBytes: number, totalBytes: number) => void;
 
@@ -107,6 +109,7 @@ export async function uploadBlob(
     'content-length': sizeBytes,
   });
   const answered = answerTo(request);
+  answered.catch(() => undefined);
   let sourceFailed: Error | undefined;
   async function* watched(): AsyncGenerator<Uint8Array> {
     try {
@@ -116,13 +119,20 @@ export async function uploadBlob(
       throw error;
     }
   }
-  const sent = pipeline(watched(), counting(sizeBytes, 0, progress), request).catch(() => undefined);
+  const sent = pipeline(watched(), counting(sizeBytes, 0, progress), request);
+  // A refusal may come before the last byte, and the connection break with it: the answer is worth a moment's wait.
+  const broke = sent.then(
+    () => answered,
+    async (error: unknown) => {
+      if (sourceFailed === undefined) await settledWithin(answered, REFUSAL_GRACE_MS);
+      throw error;
+    },
+  );
+  broke.catch(() => undefined);
   try {
-    // A refusal may come before the last byte: then the rest is not sent.
-    const message = await answered;
+    const message = await Promise.race([answered, broke]);
     if (message.statusCode !== 201) throw await refusal(message);
     const body = (await readAnswer(message)) as Partial<UploadAnswer> | undefined;
-    await sent;
     if (typeof body?.cid !== 'string' || typeof body.sizeBytes !== 'number' || typeof body.dataDigest !== 'string') {
       throw new ClientError(
         'RESPONSE_INVALID',
@@ -136,8 +146,19 @@ export async function uploadBlob(
     throw error instanceof ClientError ? error : broken('upload', rpc.origin, error);
   } finally {
     request.destroy();
-    await sent;
+    await sent.catch(() => undefined);
   }
+}
+
+/** Waits until the promise is settled, or the time is over. */
+async function settledWithin(promise: Promise<unknown>, ms: number): Promise<void> {
+  const over = new AbortController();
+  const settled = promise.then(
+    () => undefined,
+    () => undefined,
+  );
+  await Promise.race([settled, delay(ms, undefined, { signal: over.signal }).catch(() => undefined)]);
+  over.abort();
 }
 
 async function sizeOf(path: string): Promise<number> {

@@ -130,11 +130,7 @@ export async function submit(view: ChainView, signed: SignedBytes, options: Subm
     if (leftMs <= 0) throw notCommitted(signed, last);
     const timeoutMs = Math.max(100, Math.min(SUBMIT_WAIT_MS, leftMs));
     try {
-      const answer = await rpc.call(
-        'tx_submit',
-        { ...params, timeoutMs },
-        { timeoutMs: timeoutMs + SUBMIT_SLACK_MS },
-      );
+      const answer = await rpc.call('tx_submit', { ...params, timeoutMs }, { timeoutMs: timeoutMs + SUBMIT_SLACK_MS });
       if (answer.status === 'committed' && answer.height !== null)
         return await proveCommitted(view, signed, answer.height);
     } catch (error) {

@@ -5,9 +5,9 @@
 import { Command, CommanderError } from 'commander';
 import { ClientError } from '../errors.ts';
 import type { Run } from './descriptor.ts';
-import { Output, type Streams } from './output.ts';
+import { Output } from './output.ts';
 import { COMMANDS } from './registry.ts';
-import { type GlobalOptions, Session } from './session.ts';
+import { type GlobalOptions, type Invocation, Session } from './session.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -17,13 +17,6 @@ const ABOUT = `Medical records on a consortium chain.
 Every command takes the options below. Ids are 0x and hex; an account is also the name of a key of this home.
 Durations are written 90s, 30m, 24h, 7d. Passphrases come from the terminal, from --passphrase-fd, or from the file
 that EMRCHAIN_PASSPHRASE_FILE names; never from the command line.`;
-
-export interface Invocation {
-  readonly environment: NodeJS.ProcessEnv;
-  readonly streams?: Streams;
-  /** The clock, milliseconds since 1970; the system's when absent. */
-  readonly nowMs?: () => number;
-}
 
 /** The whole program; `failed` is told what went wrong in an action. */
 export function createProgram(invocation: Invocation, failed: (error: unknown, output: Output) => void): Command {
@@ -65,7 +58,7 @@ function makeRun(invocation: Invocation, failed: (error: unknown, output: Output
       const args = given.slice(0, -2) as string[];
       const global = command.optsWithGlobals<GlobalOptions>();
       try {
-        const session = new Session(global, invocation.environment, invocation.streams, invocation.nowMs);
+        const session = new Session(global, invocation);
         const result = await action(session, global as never, ...args);
         session.out.progressDone();
         if (result !== undefined) session.out.result(result);

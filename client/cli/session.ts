@@ -25,6 +25,24 @@ export interface GlobalOptions {
 /** Longest that `--timeout` may ask for. */
 const MAX_DEADLINE_MS = 3_600_000;
 
+/** Opens a key of a home: asks for its passphrase, unless it has been open before. */
+export type UnlockKey = (
+  home: Home,
+  name: string,
+  passphrase: (prompt: string) => Promise<Uint8Array>,
+) => Promise<UnlockedKey>;
+
+/** What a command line is run with. */
+export interface Invocation {
+  readonly environment: NodeJS.ProcessEnv;
+  /** The process's own when absent. */
+  readonly streams?: Streams;
+  /** The clock, milliseconds since 1970; the system's when absent. */
+  readonly nowMs?: () => number;
+  /** For whoever runs many commands in one process and keeps keys open; keystores are opened anew when absent. */
+  readonly unlockKey?: UnlockKey;
+}
+
 export class Session {
   readonly home: Home;
   readonly out: Output;
@@ -39,13 +57,11 @@ export class Session {
   /** Milliseconds since 1970. */
   readonly nowMs: () => number;
 
-  constructor(
-    options: GlobalOptions,
-    environment: NodeJS.ProcessEnv = process.env,
-    streams?: Streams,
-    nowMs: () => number = Date.now,
-  ) {
-    this.nowMs = nowMs;
+  readonly #unlockKey: UnlockKey | undefined;
+
+  constructor(options: GlobalOptions, { environment, streams, nowMs, unlockKey }: Invocation) {
+    this.nowMs = nowMs ?? Date.now;
+    this.#unlockKey = unlockKey;
     this.options = options;
     this.environment = environment;
     this.home = openHome(options.home, environment);
@@ -145,7 +161,9 @@ export class Session {
 
   async #unlock(name: string): Promise<UnlockedKey> {
     const { showKey, unlockAccountKey } = await import('../keys.ts');
+    // An unknown name is told before anything is asked.
     await showKey(this.home, name);
+    if (this.#unlockKey !== undefined) return this.#unlockKey(this.home, name, (prompt) => this.passphrase(prompt));
     return unlockAccountKey(this.home, name, await this.passphrase(`Passphrase of ${name}`));
   }
 

@@ -11,7 +11,8 @@ import { Writable } from 'node:stream';
 import { ChainView } from '../../client/chain-view.ts';
 import { main } from '../../client/cli/command-line.ts';
 import { Home } from '../../client/home.ts';
-import type { UnlockedKey } from '../../client/keys.ts';
+import type { UnlockKey } from '../../client/cli/session.ts';
+import { showKey, unlockAccountKey, type UnlockedKey } from '../../client/keys.ts';
 import { meetNode } from '../../client/network.ts';
 import { authorizer } from '../../client/reader-token.ts';
 import { RpcClient } from '../../client/rpc-client.ts';
@@ -147,7 +148,10 @@ export class ClientWorld {
         const sidecar = bytes === null ? undefined : decodeSidecar(bytes);
         if (sidecar?.ok !== true || sidecar.value.kind !== 'wraps') continue;
         const wrap = sidecar.value.wraps.find(({ to }) => to.kind === 'custodian');
-        if (wrap !== undefined && block.receipts.some(({ events }) => events.some((e) => e.recordId && equalBytes(e.recordId, recordId)))) {
+        if (
+          wrap !== undefined &&
+          block.receipts.some(({ events }) => events.some((e) => e.recordId && equalBytes(e.recordId, recordId)))
+        ) {
           return wrap.ciphertext;
         }
       }
@@ -226,6 +230,17 @@ const parsed = (text: string): Record<string, unknown> => {
   }
 };
 
+/** Keys that commands of this process have opened: a keystore takes half a second. */
+const opened = new Map<string, Promise<UnlockedKey>>();
+
+const keepOpen: UnlockKey = async (home, name, passphrase) => {
+  const { path } = await showKey(home, name);
+  const known = opened.get(path) ?? unlockAccountKey(home, name, await passphrase(name));
+  opened.set(path, known);
+  // Whose account the key signs for may have changed since.
+  return { ...(await known), account: (await showKey(home, name)).account };
+};
+
 /** Runs a command line in this process. */
 export async function cli(
   args: readonly string[],
@@ -234,7 +249,12 @@ export async function cli(
 ): Promise<Ran> {
   const [out, err] = [sink(), sink()];
   const streams = { out: out.stream, err: err.stream };
-  const code = await main(args, { environment, streams, ...(nowMs === undefined ? {} : { nowMs }) });
+  const code = await main(args, {
+    environment,
+    streams,
+    unlockKey: keepOpen,
+    ...(nowMs === undefined ? {} : { nowMs }),
+  });
   return {
     code,
     out: out.text(),
@@ -281,4 +301,3 @@ export async function codeOf(promise: Promise<unknown>): Promise<string> {
   }
   return 'no error';
 }
-
