@@ -3,7 +3,7 @@
  * end-to-end tests stand on. Each test file has one; all of it ends with the file, even when that is cut off.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
@@ -76,6 +76,11 @@ function newKey(name: string): UnlockedKey {
   };
 }
 
+/** How far the chain is by what anybody here has seen: people tell each other, nodes take a moment to follow. */
+interface Progress {
+  height: number;
+}
+
 /** Somebody with a key, a home, and the node of the own hospital. */
 export class Person implements Sender {
   readonly name: string;
@@ -84,14 +89,16 @@ export class Person implements Sender {
   readonly hospital: Hospital;
   readonly personTag: Uint8Array;
   readonly view: ChainView;
+  readonly #progress: Progress;
 
-  constructor(name: string, key: UnlockedKey, home: Home, hospital: Hospital, personTag: Uint8Array, node: PinnedNode) {
+  constructor(name: string, key: UnlockedKey, devnet: Devnet, hospital: Hospital, node: PinnedNode, licence = name) {
     this.name = name;
     this.key = key;
-    this.home = home;
+    this.home = new Home(join(devnet.dir, 'people', name));
     this.hospital = hospital;
-    this.personTag = personTag;
+    this.personTag = tagOf(licence);
     this.view = viewOf(node, key);
+    this.#progress = progressOf(devnet);
   }
 
   get account(): Uint8Array {
@@ -102,8 +109,9 @@ export class Person implements Sender {
     return this.key.signer;
   }
 
-  do(call: Call, sidecar: Uint8Array | null = null): Promise<Committed> {
-    return execute(this.view, this, call, { sidecar });
+  async do(call: Call, sidecar: Uint8Array | null = null): Promise<Committed> {
+    await this.#caughtUp();
+    return this.#seen(await execute(this.view, this, call, { sidecar }));
   }
 
   /** Signed bytes that nobody has seen yet. */
@@ -115,13 +123,40 @@ export class Person implements Sender {
   }
 
   async ask(recordId: Uint8Array, purpose: Purpose = 'TREAT', durationMs = DAY_MS): Promise<Uint8Array> {
-    return (await requestAccess(this.view, this.home, this.key, { recordId, purpose, durationMs })).hash;
+    await this.#caughtUp();
+    const asked = await requestAccess(this.view, this.home, this.key, { recordId, purpose, durationMs });
+    this.#seen(asked.committed);
+    return asked.hash;
   }
 
   async decide(hash: Uint8Array, decision: Decision = { kind: 'approve' }): Promise<Committed> {
+    await this.#caughtUp();
     const { value } = await provenRequest(this.view, hash);
-    return decide(this.view, this.key, value, decision);
+    return this.#seen(await decide(this.view, this.key, value, decision));
   }
+
+  #seen(committed: Committed): Committed {
+    this.#progress.height = Math.max(this.#progress.height, committed.height);
+    return committed;
+  }
+
+  /** Waits until the own node has what the others have told of. */
+  async #caughtUp(): Promise<void> {
+    const { height } = this.#progress;
+    // Without a token: that of a suspended account is refused.
+    const rpc = this.view.rpc.as(() => null);
+    await until(`${this.hospital.orgId} is at height ${height}`, async () => {
+      return (await rpc.call('chain_getHeight', {})).height >= height;
+    });
+  }
+}
+
+const progresses = new WeakMap<Devnet, Progress>();
+
+function progressOf(devnet: Devnet): Progress {
+  const progress = progresses.get(devnet) ?? { height: 0 };
+  progresses.set(devnet, progress);
+  return progress;
 }
 
 export const viewOf = (node: PinnedNode, key: UnlockedKey): ChainView =>
@@ -170,7 +205,7 @@ export class Consortium {
     for (const { rpcUrl } of devnet.hospitals) nodes.push(await meetNode(home, new RpcClient(rpcUrl)));
     const admins = keys.map((key, i) => {
       const hospital = devnet.hospitals[i] as Hospital;
-      return new Person(key.name, key, homeOf(devnet, key.name), hospital, tagOf(key.name), nodes[i] as PinnedNode);
+      return new Person(key.name, key, devnet, hospital, nodes[i] as PinnedNode);
     });
     return new Consortium(devnet, admins, nodes);
   }
@@ -196,7 +231,7 @@ export class Consortium {
   /** Somebody with a key who has no account yet. @param licence the same for all accounts of one person */
   newcomer(name: string, index: number, licence = name): Person {
     const node = this.nodes[index] as PinnedNode;
-    return new Person(name, newKey(name), homeOf(this.devnet, name), this.hospital(index), tagOf(licence), node);
+    return new Person(name, newKey(name), this.devnet, this.hospital(index), node, licence);
   }
 
   enrolment(person: Person, kind: 'staff' | 'patient'): SignedStatement {
@@ -285,11 +320,8 @@ export class Consortium {
     const { address, publicKey, privateKey } = person.key;
     const identity = { kind: SM2_KEY_KIND, address, publicKey };
     await writeKeystore(join(folder, `${person.name}.json`), identity, privateKey, passphrase);
-    await mkdir(person.home.path, { recursive: true, mode: 0o700 });
   }
 }
-
-const homeOf = (devnet: Devnet, name: string): Home => new Home(join(devnet.dir, 'people', name));
 
 export const scopeOf = (person: Person, role: Role) => ({
   account: person.account,

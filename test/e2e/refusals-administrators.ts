@@ -155,7 +155,7 @@ async function takingOver(t: Test, { consortium, chen, wang, file, strict }: Cas
   await until('the delay of the recovery is over', () => Date.now() > dueMs);
   await rogue.do(completePaul);
   const node = consortium.nodes[0] as (typeof consortium.nodes)[number];
-  const thief = new Person('thief', stolen.key, paul.home, paul.hospital, paul.personTag, node);
+  const thief = new Person('thief', stolen.key, consortium.devnet, paul.hospital, node);
   await unchanged(t, consortium, async () => {
     const approval = { kind: 'access.approve' as const, requestHash: asked };
     const code = 'ACCOUNT_RECENTLY_RECOVERED';
