@@ -21,6 +21,7 @@ import {
 } from '../codec.ts';
 import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
+import { MAX_BLOB_SIZE_BYTES } from '../unixfs-layout.ts';
 import { chainParams } from './chain-params.ts';
 import { policyDocument, purpose, role } from './policy.ts';
 import { sectionClass } from './record.ts';
@@ -75,7 +76,7 @@ export const recordContent = struct({
   /** SM3 of the whole ciphertext blob. */
   dataDigest: hash32,
   /** Size of the ciphertext blob, already padded. */
-  sizeBytes: uint(2 ** 37),
+  sizeBytes: uint(MAX_BLOB_SIZE_BYTES),
   categoryToken: token32,
   /** H of the record header (`record.ts`), which lies inside the ciphertext. */
   headerHash: hash32,

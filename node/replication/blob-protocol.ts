@@ -5,18 +5,18 @@
 import { decode, encode, list, struct, type TypeOf, union } from '../../common/codec.ts';
 import { EmrError } from '../../common/errors.ts';
 import { boundedBytes } from '../../common/codec.ts';
-import { cidBytes } from '../../common/protocol/primitives.ts';
+import { cidBytes, hash32 } from '../../common/protocol/primitives.ts';
 import { MAX_BLOCK_SIZE_BYTES } from '../../common/unixfs-layout.ts';
 import type { Network } from '../network/types.ts';
-import { storedReceipt, type StoredReceipt } from './blob-records.ts';
+import { type BlobName, storedReceipt, type StoredReceipt } from './blob-records.ts';
 
 export const blobCall = union({
   /** The answer is one frame: the block's bytes. */
   block: struct({ cid: boundedBytes(36, 36) }),
   /** The sender holds this blob; the answer is an empty frame. */
-  held: struct({ cid: cidBytes, receipt: storedReceipt }),
+  held: struct({ cid: cidBytes, dataDigest: hash32, receipt: storedReceipt }),
   /** The answer is one frame: the receipts that the asked one knows. */
-  receipts: struct({ cid: cidBytes }),
+  receipts: struct({ cid: cidBytes, dataDigest: hash32 }),
 });
 export type BlobCall = TypeOf<typeof blobCall>;
 export const MAX_BLOB_CALL_BYTES = 512;
@@ -52,20 +52,20 @@ export const askForBlock = (
 export async function tellHeld(
   network: Network,
   peerId: string,
-  cid: Uint8Array,
+  { cid, dataDigest }: BlobName,
   receipt: StoredReceipt,
   signal: AbortSignal,
 ): Promise<void> {
-  await askOne(network, peerId, { kind: 'held', cid, receipt }, 16, signal);
+  await askOne(network, peerId, { kind: 'held', cid, dataDigest, receipt }, 16, signal);
 }
 
 export async function askForReceipts(
   network: Network,
   peerId: string,
-  cid: Uint8Array,
+  { cid, dataDigest }: BlobName,
   signal: AbortSignal,
 ): Promise<readonly StoredReceipt[]> {
-  const frame = await askOne(network, peerId, { kind: 'receipts', cid }, MAX_RECEIPT_FRAME_BYTES, signal);
+  const frame = await askOne(network, peerId, { kind: 'receipts', cid, dataDigest }, MAX_RECEIPT_FRAME_BYTES, signal);
   const receipts = decode(receiptFrame, frame, MAX_RECEIPT_FRAME_BYTES);
   if (!receipts.ok) throw new EmrError('PEER_PROTOCOL', 'the peer answered with receipts that cannot be read');
   return receipts.value;

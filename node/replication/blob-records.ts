@@ -29,11 +29,23 @@ const upload = struct({ account: bytes(20), orgId, dataDigest: hash32 });
 export type Upload = TypeOf<typeof upload>;
 const cursor = struct({ height });
 
+/**
+ * A CID can be named by anybody, with any digest: the digest is part of the name here, so that a record that lies about
+ * somebody's ciphertext has replicas, receipts and a fate of its own.
+ */
+export type BlobName = Pick<NamedBlob, 'cid' | 'dataDigest'>;
+
+/** Records with different digests for one CID: all but one of them lie. */
+const MAX_NAMES = 16;
+
+const nameOf = ({ cid, dataDigest }: BlobName): string => `${bytesToHex(cid)}/${bytesToHex(dataDigest)}`;
+
 const keyOf = {
-  named: (cid: Uint8Array): string => `replication/named/${bytesToHex(cid)}`,
-  receipts: (cid: Uint8Array): string => `replication/receipts/${bytesToHex(cid)}`,
+  namesOf: (cid: Uint8Array): string => `replication/named/${bytesToHex(cid)}/`,
+  named: (name: BlobName): string => `replication/named/${nameOf(name)}`,
+  receipts: (name: BlobName): string => `replication/receipts/${nameOf(name)}`,
   upload: (cid: Uint8Array): string => `replication/upload/${bytesToHex(cid)}`,
-  open: (cid: Uint8Array): string => `replication/open/${bytesToHex(cid)}`,
+  open: (name: BlobName): string => `replication/open/${nameOf(name)}`,
   cursor: 'replication/cursor',
 } as const;
 
@@ -44,17 +56,18 @@ export class BlobRecords {
     this.#index = index;
   }
 
-  async named(cid: Uint8Array): Promise<NamedBlob | undefined> {
-    const found = await this.#index.get(keyOf.named(cid));
-    return found && decodeTrusted(namedBlob, found, 'named blob');
+  /** What committed records say about a CID, oldest first: at most 16, of which one can be true. */
+  async named(cid: Uint8Array): Promise<readonly NamedBlob[]> {
+    const found = await this.#index.list(keyOf.namesOf(cid), MAX_NAMES);
+    return found.map(({ value }) => decodeTrusted(namedBlob, value, 'named blob')).sort((a, b) => a.height - b.height);
   }
 
   /** Notes the records of one block and moves the cursor, all or nothing. Their replication is open from then on. */
   async commit(blockHeight: number, blobs: readonly NamedBlob[]): Promise<void> {
     await this.#index.write([
       ...blobs.flatMap((blob) => [
-        { kind: 'put' as const, key: keyOf.named(blob.cid), value: encode(namedBlob, blob) },
-        { kind: 'put' as const, key: keyOf.open(blob.cid), value: encode(namedBlob, blob) },
+        { kind: 'put' as const, key: keyOf.named(blob), value: encode(namedBlob, blob) },
+        { kind: 'put' as const, key: keyOf.open(blob), value: encode(namedBlob, blob) },
       ]),
       { kind: 'put', key: keyOf.cursor, value: encode(cursor, { height: blockHeight }) },
     ]);
@@ -68,24 +81,24 @@ export class BlobRecords {
 
   /** Blobs whose replication is not settled yet, at most `limit`, after `after`. */
   async open(limit: number, after?: NamedBlob): Promise<readonly NamedBlob[]> {
-    const found = await this.#index.list('replication/open/', limit, after && keyOf.open(after.cid));
+    const found = await this.#index.list('replication/open/', limit, after && keyOf.open(after));
     return found.map(({ value }) => decodeTrusted(namedBlob, value, 'open blob'));
   }
 
-  async settle(cid: Uint8Array): Promise<void> {
-    await this.#index.write([{ kind: 'del', key: keyOf.open(cid) }]);
+  async settle(name: BlobName): Promise<void> {
+    await this.#index.write([{ kind: 'del', key: keyOf.open(name) }]);
   }
 
-  async receipts(cid: Uint8Array): Promise<readonly StoredReceipt[]> {
-    const found = await this.#index.get(keyOf.receipts(cid));
+  async receipts(name: BlobName): Promise<readonly StoredReceipt[]> {
+    const found = await this.#index.get(keyOf.receipts(name));
     return found === undefined ? [] : decodeTrusted(receiptList, found, 'replica receipts');
   }
 
   /** One receipt for each organisation: the newest counts. */
-  async addReceipt(cid: Uint8Array, receipt: StoredReceipt): Promise<void> {
-    const others = (await this.receipts(cid)).filter((r) => r.orgId !== receipt.orgId);
+  async addReceipt(name: BlobName, receipt: StoredReceipt): Promise<void> {
+    const others = (await this.receipts(name)).filter((r) => r.orgId !== receipt.orgId);
     await this.#index.write([
-      { kind: 'put', key: keyOf.receipts(cid), value: encode(receiptList, [...others, receipt].slice(-31)) },
+      { kind: 'put', key: keyOf.receipts(name), value: encode(receiptList, [...others, receipt].slice(-31)) },
     ]);
   }
 

@@ -28,15 +28,16 @@ import type {
 import type { BlobIndex, BlobStore } from '../ipfs/blob-store.ts';
 import type { Member, Network } from '../network/types.ts';
 import { askForBlock, askForReceipts, blobCall, MAX_BLOB_CALL_BYTES, receiptFrame, tellHeld } from './blob-protocol.ts';
-import { BlobRecords, type NamedBlob, type StoredReceipt } from './blob-records.ts';
+import { type BlobName, BlobRecords, type NamedBlob, type StoredReceipt } from './blob-records.ts';
 import { replicaOrder, standbyMs } from './placement.ts';
 
 /** Blobs that are copied at a time: each has a few blocks of a MiB in flight. */
 const MAX_COPIES = 2;
 /** How often open replication is looked at again. */
 const TICK_MS = 1_000;
-/** How long a standby waits for those before it. */
+/** How long a standby waits for those before it, and how fast a copy is expected to come at the slowest. */
 const STANDBY_STEP_MS = 4_000;
+const SLOW_COPY_BYTES_PER_MS = 5_000;
 /** Open blobs that one look takes up. */
 const OPEN_PAGE = 200;
 const MAX_RETRIES = 10_000;
@@ -71,6 +72,7 @@ export class BlobService implements BlobPort {
   readonly #copying = new Map<string, Promise<void>>();
   /** When a blob that nobody could give was tried last, so that it is not tried every second. */
   readonly #retries = new Map<string, { readonly atMs: number; readonly pauseMs: number }>();
+  #noting: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> | null = null;
   #lookAgain = false;
@@ -103,13 +105,13 @@ export class BlobService implements BlobPort {
     if (size > limits.maxFileBytes)
       return reject('BLOB_TOO_LARGE', `at most ${limits.maxFileBytes} bytes are accepted`);
     const usage = store.usage();
-    const declared = upload.declaredBytes ?? 0;
-    if (usage.stagedBytes + usage.openBytes + this.#uploadingBytes + declared > limits.maxStagedBytes) {
+    // Who does not say how much comes may send the most that is accepted.
+    if (usage.stagedBytes + usage.openBytes + this.#uploadingBytes + size > limits.maxStagedBytes) {
       return reject('BLOB_QUOTA', 'too much ciphertext waits for its record here; try again later');
     }
-    if (!(await hasRoom(declared)))
+    if (!(await hasRoom(size)))
       return reject('DISK_FULL', "this node's disk is nearly full; the operator must make room");
-    this.#uploadingBytes += declared;
+    this.#uploadingBytes += size;
     try {
       const added = await store.add(source, {
         maxSizeBytes: size,
@@ -124,7 +126,7 @@ export class BlobService implements BlobPort {
     } catch (error) {
       return uploadVerdict(error, signal);
     } finally {
-      this.#uploadingBytes -= declared;
+      this.#uploadingBytes -= size;
     }
   }
 
@@ -172,16 +174,20 @@ export class BlobService implements BlobPort {
   async stat(cidText: string): Promise<BlobStat | null> {
     const cid = parseBlobCid(cidText);
     if (!cid.ok) return null;
-    const [named, here] = await Promise.all([
+    const [names, here, upload] = await Promise.all([
       this.#records.named(cid.value.bytes),
       this.#options.store.stat(cid.value),
+      this.#records.upload(cid.value.bytes),
     ]);
-    if (named === undefined && here === undefined) return null;
+    const [oldest] = names;
+    if (oldest === undefined && here === undefined) return null;
+    // Where the bytes are known, the record that tells the truth about them counts; else the first that named them.
+    const named = names.find((n) => upload !== undefined && equalBytes(n.dataDigest, upload.dataDigest)) ?? oldest;
     return {
       sizeBytes: here?.sizeBytes ?? named?.sizeBytes ?? 0,
       local: here !== undefined,
       record: named === undefined ? null : { recordId: named.recordId, version: named.version },
-      uploadedBy: (await this.#records.upload(cid.value.bytes))?.account ?? null,
+      uploadedBy: upload?.account ?? null,
     };
   }
 
@@ -194,20 +200,31 @@ export class BlobService implements BlobPort {
     if (!cid.ok) throw new EmrError('BLOB_UNAVAILABLE', cid.message);
     const { store } = this.#options;
     if ((await store.stat(cid.value)) === undefined) {
-      const named = await this.#records.named(cid.value.bytes);
-      if (named === undefined) throw new EmrError('BLOB_UNAVAILABLE', 'no committed record names this ciphertext');
-      const fetched = await this.#fetch(named);
-      if (!fetched.ok)
-        throw new EmrError('BLOB_UNAVAILABLE', `no member could give this ciphertext: ${fetched.message}`, {
-          code: fetched.code,
-        });
+      await this.#fetchAny(cid.value.bytes);
     }
     yield* store.cat(cid.value, { offsetBytes: range.start, lengthBytes: range.end - range.start, signal });
   }
 
+  /** Records that name a CID with different digests have receipts of their own; each is signed over its digest. */
   async receipts(cidText: string): Promise<readonly ReplicaReceipt[]> {
     const cid = parseBlobCid(cidText);
-    return cid.ok ? this.#records.receipts(cid.value.bytes) : [];
+    if (!cid.ok) return [];
+    const names = await this.#records.named(cid.value.bytes);
+    return (await Promise.all(names.map((name) => this.#records.receipts(name)))).flat();
+  }
+
+  /** @throws EmrError BLOB_UNAVAILABLE */
+  async #fetchAny(cid: Uint8Array): Promise<void> {
+    let why: { readonly code: string; readonly message: string } = {
+      code: 'BLOB_UNKNOWN',
+      message: 'no committed record names it',
+    };
+    for (const named of await this.#records.named(cid)) {
+      const fetched = await this.#fetch(named);
+      if (fetched.ok) return;
+      why = fetched;
+    }
+    throw new EmrError('BLOB_UNAVAILABLE', `this ciphertext cannot be had: ${why.message}`, { code: why.code });
   }
 
   /** Brings a named blob here from whoever has it; one fetch of a blob at a time. */
@@ -251,8 +268,8 @@ export class BlobService implements BlobPort {
 
   /** Connected members, those first that are known to hold the blob, then its writer, then the others. */
   async #holders(named: NamedBlob): Promise<() => string[]> {
-    const receipts = new Set((await this.#records.receipts(named.cid)).map((r) => r.orgId));
-    const rank = (org: OrgId): number => (org === named.orgId ? 0 : receipts.has(org) ? 1 : 2);
+    const receipts = new Set((await this.#records.receipts(named)).map((r) => r.orgId));
+    const rank = (org: OrgId): number => (receipts.has(org) ? 0 : org === named.orgId ? 1 : 2);
     return () =>
       this.#options.network
         .peers()
@@ -297,7 +314,13 @@ export class BlobService implements BlobPort {
     await this.#collectStaged();
   }
 
-  async #noteBlocks(): Promise<void> {
+  /** One at a time: two that note the same block could open again what was settled in between. */
+  #noteBlocks(): Promise<void> {
+    this.#noting = this.#noting.then(() => this.#noteNewBlocks());
+    return this.#noting;
+  }
+
+  async #noteNewBlocks(): Promise<void> {
     const { chain } = this.#options;
     const head = chain.head().height;
     for (let at = (await this.#records.cursor()) + 1; at <= head; at += 1) {
@@ -338,15 +361,16 @@ export class BlobService implements BlobPort {
       return;
     const { organisations, replicas } = await this.#placement(blob);
     const order = replicaOrder(blob.cid, blob.orgId, organisations);
-    const held = new Set((await this.#records.receipts(blob.cid)).map((r) => r.orgId));
+    const held = new Set((await this.#records.receipts(blob)).map((r) => r.orgId));
     const copies = [...held].filter((org) => org !== blob.orgId).length;
     if (copies >= Math.min(replicas, order.length) && held.has(blob.orgId)) {
-      await this.#records.settle(blob.cid);
+      await this.#records.settle(blob);
       return;
     }
     if (held.has(orgId)) return;
     const committedMs = (await chain.header(blob.height))?.header.timestampMs ?? 0;
-    const waitMs = standbyMs(order.indexOf(orgId), replicas, STANDBY_STEP_MS);
+    const stepMs = STANDBY_STEP_MS + Math.ceil(blob.sizeBytes / SLOW_COPY_BYTES_PER_MS);
+    const waitMs = standbyMs(order.indexOf(orgId), replicas, stepMs);
     const isWriter = orgId === blob.orgId;
     if (!isWriter && (copies >= replicas || nowMs() < committedMs + waitMs)) return;
     const copying = this.#copy(blob)
@@ -389,9 +413,12 @@ export class BlobService implements BlobPort {
       }
     }
     if (!equalBytes(await this.#digestOf(cid), blob.dataDigest)) {
-      // The record lies about its ciphertext: nobody signs for it, and it is not kept.
-      await store.remove(cid);
-      await this.#records.settle(blob.cid);
+      // The record lies about its ciphertext: nobody signs for it. What was fetched for it alone is not kept; what
+      // somebody uploaded here, or another record names, is none of its business.
+      const isOthers =
+        (await this.#records.upload(blob.cid)) !== undefined || (await this.#records.named(blob.cid)).length > 1;
+      if (!isOthers) await store.remove(cid);
+      await this.#records.settle(blob);
       log(
         'error',
         { cid: cid.toString(), recordId: bytesToHex(blob.recordId) },
@@ -402,13 +429,13 @@ export class BlobService implements BlobPort {
     await store.pin(cid, this.#stop.signal);
     const signature = signer.sign(replicaReceiptSigningHash(chainId, blob.cid, blob.dataDigest, signer.address));
     const receipt: StoredReceipt = { orgId, holder: signer.address, signature, atMs: nowMs() };
-    await this.#records.addReceipt(blob.cid, receipt);
+    await this.#records.addReceipt(blob, receipt);
     this.#retries.delete(id);
     await Promise.all(
       network
         .peers()
         .filter((p) => p.connected)
-        .map((p) => this.#tell(p.peerId, blob.cid, receipt)),
+        .map((p) => this.#tell(p.peerId, blob, receipt)),
     );
   }
 
@@ -420,34 +447,36 @@ export class BlobService implements BlobPort {
   }
 
   /** Tells one member, and takes the receipts that it knows: whoever was away meanwhile learns them so. */
-  async #tell(peerId: string, cid: Uint8Array, receipt: StoredReceipt): Promise<void> {
+  async #tell(peerId: string, blob: BlobName, receipt: StoredReceipt): Promise<void> {
     const { network } = this.#options;
     try {
-      await tellHeld(network, peerId, cid, receipt, this.#stop.signal);
-      for (const other of await askForReceipts(network, peerId, cid, this.#stop.signal))
-        await this.#takeReceipt(cid, other);
+      await tellHeld(network, peerId, blob, receipt, this.#stop.signal);
+      const known = await askForReceipts(network, peerId, blob, this.#stop.signal);
+      for (const other of known) await this.#takeReceipt(blob, other);
     } catch (error) {
       if (!(error instanceof EmrError)) throw error;
     }
   }
 
-  /** Keeps a receipt if a validator of the record's height signed it for this ciphertext. */
-  async #takeReceipt(cid: Uint8Array, receipt: StoredReceipt): Promise<Verdict> {
+  /** Keeps a receipt if a validator of the current set signed it for this ciphertext. */
+  async #takeReceipt(name: BlobName, receipt: StoredReceipt): Promise<Verdict> {
     const { chain, engine, chainId } = this.#options;
-    await this.#noteBlocks();
-    const named = await this.#records.named(cid);
-    if (named === undefined) return reject('RECEIPT_UNKNOWN', 'no committed record names this ciphertext');
-    const member = (await chain.validatorsAt(chain.head().height + 1))?.find((v) =>
-      equalBytes(v.address, receipt.holder),
-    );
+    const isNamed = async (): Promise<boolean> =>
+      (await this.#records.named(name.cid)).some((n) => equalBytes(n.dataDigest, name.dataDigest));
+    if (!(await isNamed())) {
+      await this.#noteBlocks();
+      if (!(await isNamed())) return reject('RECEIPT_UNKNOWN', 'no committed record names this ciphertext');
+    }
+    const set = await chain.validatorsAt(chain.head().height + 1);
+    const member = set?.find((v) => equalBytes(v.address, receipt.holder));
     if (member === undefined || member.orgId !== receipt.orgId)
       return reject('RECEIPT_UNKNOWN', 'the holder is no validator');
-    const known = (await this.#records.receipts(cid)).some((r) => equalBytes(r.signature, receipt.signature));
+    const known = (await this.#records.receipts(name)).some((r) => equalBytes(r.signature, receipt.signature));
     if (known) return accept(undefined);
-    const message = replicaReceiptSigningHash(chainId, cid, named.dataDigest, receipt.holder);
+    const message = replicaReceiptSigningHash(chainId, name.cid, name.dataDigest, receipt.holder);
     if (!engine.verify(member.publicKey, message, receipt.signature))
       return reject('RECEIPT_INVALID', 'the signature does not verify');
-    await this.#records.addReceipt(cid, receipt);
+    await this.#records.addReceipt(name, receipt);
     return accept(undefined);
   }
 
@@ -468,17 +497,24 @@ export class BlobService implements BlobPort {
         yield await this.#blockFor(call.value.cid, signal);
         return;
       case 'held': {
-        const { cid, receipt } = call.value;
+        const { receipt } = call.value;
         if (receipt.orgId !== from.orgId) throw new EmrError('RECEIPT_INVALID', 'a receipt of somebody else');
-        const taken = await this.#takeReceipt(cid, receipt);
+        const taken = await this.#takeReceipt(call.value, receipt);
         if (!taken.ok) throw new EmrError(taken.code, taken.message);
         yield new Uint8Array(0);
         return;
       }
       case 'receipts':
-        yield encode(receiptFrame, await this.#records.receipts(call.value.cid));
+        yield encode(receiptFrame, await this.#records.receipts(call.value));
         return;
     }
+  }
+
+  /** Whether a committed record names a CID; looks at the newest blocks first if it does not seem so. */
+  async #isNamed(cid: Uint8Array): Promise<boolean> {
+    if ((await this.#records.named(cid)).length > 0) return true;
+    await this.#noteBlocks();
+    return (await this.#records.named(cid)).length > 0;
   }
 
   /** A block is given out only as part of a blob that a committed record names. */
@@ -491,7 +527,7 @@ export class BlobService implements BlobPort {
       throw notFound;
     }
     for (const root of await this.#options.store.rootsOf(cid)) {
-      if ((await this.#records.named(root.bytes)) === undefined) continue;
+      if (!(await this.#isNamed(root.bytes))) continue;
       const block = await this.#options.store.getBlock(cid, signal);
       if (block !== undefined) return block;
     }
