@@ -1,5 +1,5 @@
 /** Four hospitals as four real processes, with their own disks, keys and sockets: agreement, kills, clear refusals. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -132,6 +132,36 @@ async function startAll(): Promise<void> {
   await devnet.waitReady(hospitals.map(({ orgId }) => orgId));
 }
 
+interface Ended {
+  readonly exitCode: number | null;
+  readonly stderr: string;
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+}
+
+function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
+  const child = spawn(process.execPath, [NODE_MAIN, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, EMRCHAIN_PASSPHRASE_FILE: devnet.passphraseFile, ...env },
+  });
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const ended = new Promise<Ended>((resolve) => {
+    child.once('close', (exitCode) => {
+      clearTimeout(timer);
+      resolve({ exitCode, stderr });
+    });
+  });
+  return { child, ended };
+}
+
+/** Runs a node to its end, which must come by itself. */
+const run = (args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> => start(args, env).ended;
+
 const kept: TestTransaction[] = [];
 
 await t.test('transactions given to any hospital are in the chain of all', async (t) => {
@@ -163,63 +193,6 @@ await t.test('kill -9 of one: the others go on, and it comes back to where they 
   await everywhere(t, kept);
 });
 
-await t.test('kill -9 of all in the middle of the work: what was committed is there again', async (t) => {
-  const underWay = Array.from({ length: 60 }, (_, n) => ({ at: hospitals[n % 4]!, tx: enrol(n % 4) }));
-  const acknowledged: TestTransaction[] = [];
-  let killed: Promise<unknown> | null = null;
-  const submitted = underWay.map(async ({ at, tx }) => {
-    try {
-      await commit(at, tx);
-      acknowledged.push(tx);
-      // Some answers are on their way, and some transactions in blocks that nobody has answered for.
-      if (acknowledged.length >= 10) killed ??= Promise.all(hospitals.map(({ orgId }) => devnet.killNode(orgId)));
-    } catch (error) {
-      if (killed === null) throw error;
-    }
-  });
-  await Promise.all(submitted);
-  t.not(killed, null);
-  t.comment(`${acknowledged.length} of ${underWay.length} were acknowledged before the kill`);
-  await startAll();
-  kept.push(...acknowledged);
-  await agree(t);
-  await everywhere(t, kept);
-  const tx = enrol(2);
-  await commit(hospitals[2]!, tx);
-  kept.push(tx);
-  await agree(t);
-});
-
-interface Ended {
-  readonly exitCode: number | null;
-  readonly stderr: string;
-}
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly ended: Promise<Ended>;
-}
-
-function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
-  const child = spawn(process.execPath, [NODE_MAIN, ...args], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, EMRCHAIN_PASSPHRASE_FILE: devnet.passphraseFile, ...env },
-  });
-  let stderr = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
-  const ended = new Promise<Ended>((resolve) => {
-    child.once('close', (exitCode) => {
-      clearTimeout(timer);
-      resolve({ exitCode, stderr });
-    });
-  });
-  return { child, ended };
-}
-
-/** Runs a node to its end, which must come by itself. */
-const run = (args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> => start(args, env).ended;
-
 /** A node that nobody else is there for: alive, not ready, and easy to stop. */
 async function alone(t: Test, { dir: of, rpcUrl }: Hospital): Promise<void> {
   const startMs = performance.now();
@@ -237,6 +210,34 @@ async function alone(t: Test, { dir: of, rpcUrl }: Hospital): Promise<void> {
   t.same(await ended, { exitCode: 0, stderr: '' });
   t.ok(performance.now() - stopMs < 5_000, 'within five seconds');
 }
+
+await t.test('kill -9 of all in the middle of the work: what was committed is there again', async (t) => {
+  const underWay = Array.from({ length: 60 }, (_, n) => ({ at: hospitals[n % 4]!, tx: enrol(n % 4) }));
+  const acknowledged: TestTransaction[] = [];
+  let killed: Promise<unknown> | null = null;
+  const submitted = underWay.map(async ({ at, tx }) => {
+    try {
+      await commit(at, tx);
+      acknowledged.push(tx);
+      // Some answers are on their way, and some transactions in blocks that nobody has answered for.
+      if (acknowledged.length >= 10) killed ??= Promise.all(hospitals.map(({ orgId }) => devnet.killNode(orgId)));
+    } catch (error) {
+      if (killed === null) throw error;
+    }
+  });
+  await Promise.all(submitted);
+  t.not(killed, null);
+  t.comment(`${acknowledged.length} of ${underWay.length} were acknowledged before the kill`);
+  await t.test('one of them alone', (t) => alone(t, hospitals[0]!));
+  await startAll();
+  kept.push(...acknowledged);
+  await agree(t);
+  await everywhere(t, kept);
+  const tx = enrol(2);
+  await commit(hospitals[2]!, tx);
+  kept.push(tx);
+  await agree(t);
+});
 
 /** Runs hospital a's node with one of its files changed, and puts the file back. */
 async function runWith(file: string, change: (text: string) => string): Promise<Ended> {
@@ -258,11 +259,43 @@ function saysSo(t: Test, { exitCode, stderr }: Ended, code: number, message: Reg
   t.match(stderr, message);
 }
 
-await t.test('a node that is told to stop does so; one that cannot start says why', async (t) => {
+/** Sets limits of a running process; part of util-linux. */
+const canLimit = spawnSync('prlimit', ['--version']).status === 0;
+
+await t.test(
+  'a disk that fails stops its node at once, and costs nothing',
+  { skip: canLimit ? false : 'this machine has no prlimit' },
+  async (t) => {
+    const [, , , victim] = hospitals as [Hospital, Hospital, Hospital, Hospital];
+    await devnet.killNode(victim.orgId);
+    const { child, ended } = start(['--dir', victim.dir]);
+    await until('healthy', async () => (await fetch(`${victim.rpcUrl}/healthz`)).ok);
+    // No file of this process may grow beyond this any more: what a full disk does, and nobody else's disk is.
+    t.equal(spawnSync('prlimit', ['--pid', `${child.pid}`, '--fsize=4096:4096']).status, 0);
+    for (let n = 0; child.exitCode === null && n < 100; n += 1) {
+      const tx = enrol(n % 3);
+      await commit(hospitals[n % 3]!, tx);
+      kept.push(tx);
+    }
+    saysSo(t, await ended, 70, /^error STORAGE_FAILED: .*Free or mend the disk/);
+    devnet.startNode(victim.orgId);
+    await devnet.waitReady([victim.orgId]);
+    await agree(t);
+    await everywhere(t, kept);
+  },
+);
+
+const isUp = ({ rpcUrl }: Hospital): Promise<boolean> =>
+  fetch(`${rpcUrl}/healthz`).then(
+    () => true,
+    () => false,
+  );
+
+await t.test('a node that cannot start says why, and starts when that is mended', async (t) => {
   const [a] = hospitals as [Hospital];
   saysSo(t, await run(['--dir', a.dir]), 1, /^error DATA_LOCKED: Another process uses the data in /);
-  await devnet.stop();
-  await t.test('alone', (t) => alone(t, a));
+  process.kill(devnet.pids().get(a.orgId)!, 'SIGTERM');
+  await until('stopped', async () => !(await isUp(a)));
 
   saysSo(t, await run([]), 2, /^error USAGE: .*--dir DIR/);
   saysSo(t, await run(['--dir', join(dir, 'nowhere')]), 2, /^error CONFIG_MISSING: .*emrchain init/);
@@ -299,10 +332,9 @@ await t.test('a node that is told to stop does so; one that cannot start says wh
     /^error RPC_LISTEN_FAILED: .*another node; stop it, or choose another rpc.port/,
   );
   await new Promise((resolve) => holder.close(resolve));
-});
 
-await t.test('and nothing of that has cost anything', async (t) => {
-  await startAll();
+  devnet.startNode(a.orgId);
+  await devnet.waitReady([a.orgId]);
   await agree(t);
   await everywhere(t, kept);
 });
