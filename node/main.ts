@@ -34,9 +34,8 @@ class NodeProcess {
     const { pino } = await import('pino');
     const log = pino({ level: settings.config.log.level, base: null, formatters: { level: (level) => ({ level }) } });
     this.#log = log;
-    const keys = openNodeKeys(settings.config.keys, await readNodePassphrase());
-    // Awaited only after the rest is loaded.
-    keys.catch(() => undefined);
+    // Before the rest is loaded: deriving a key takes 128 MiB for a moment, which would come on top of everything.
+    const keys = await openNodeKeys(settings.config.keys, await readNodePassphrase());
     const [{ runNode }, { version }] = await Promise.all([import('./process/run.ts'), import('./process/version.ts')]);
     log.info({ version, nodejs: process.version, pid: process.pid, dir: settings.dir }, 'starting');
     const onFatal = (error: unknown): void => this.fatal(error);

@@ -29,8 +29,7 @@ const MIB = 1024 * 1024;
 
 export interface RunOptions {
   readonly settings: Settings;
-  /** On their way: deriving them takes most of a second. */
-  readonly keys: Promise<NodeKeys>;
+  readonly keys: NodeKeys;
   readonly version: string;
   readonly startedMs: number;
   readonly log: Log;
@@ -95,14 +94,13 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   };
 }
 
-/** Opens the chain with the keys that have been derived meanwhile. */
 async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyValueStore): Promise<EmrNode> {
   const { config, genesis } = settings;
   const sm2 = selectSm2Engine();
   if (sm2.fallbackReason !== undefined) {
     log.warn({ reason: sm2.fallbackReason }, 'SM2 by the slow engine: this node verifies at a sixth of the speed');
   }
-  const { validatorSecret, peerSecret } = await keys;
+  const { validatorSecret, peerSecret } = keys;
   const signer = sm2.createSigner(validatorSecret);
   validatorSecret.fill(0);
   const network = new Libp2pNetwork({
