@@ -45,10 +45,11 @@ class Transfers {
 }
 
 /** Verdict codes of an upload -> the error that says so. */
-function refuseUpload(code: string, message: string): never {
-  if (code === 'BLOB_QUOTA') throw new RpcError('FORBIDDEN', message, code);
-  if (code === 'DISK_FULL') throw new RpcError('NOT_READY', message, code);
-  throw new RpcError('INVALID_PARAMS', message, code);
+function refuseUpload(refusal: { readonly code: string; readonly message: string }): never {
+  const { code } = refusal;
+  if (code === 'BLOB_QUOTA') throw RpcError.of('FORBIDDEN', refusal);
+  if (code === 'DISK_FULL' || code === 'IPFS_STORAGE_FULL') throw RpcError.of('NOT_READY', refusal);
+  throw RpcError.of('INVALID_PARAMS', refusal);
 }
 
 interface ByteRange {
@@ -112,7 +113,7 @@ export function blobRoutes(
         { account: account.id, orgId: account.orgId, declaredBytes: length === undefined ? null : Number(length) },
         gone.signal,
       );
-      if (!verdict.ok) refuseUpload(verdict.code, verdict.message);
+      if (!verdict.ok) refuseUpload(verdict);
       const { cid, sizeBytes, dataDigest } = verdict.value;
       return await reply
         .code(201)

@@ -99,19 +99,78 @@ export const RPC_ERRORS = {
 
 export type RpcErrorName = keyof typeof RPC_ERRORS;
 
+/**
+ * `data.reason` where the RPC itself says more than the error's name. Besides these, `reason` is the name of the error, or
+ * the code of whoever refused: the rules of the chain for TX_INVALID, the blob store, an operation that failed.
+ */
+export const REASONS = {
+  NOT_JSON: 'the body is not JSON',
+  JSON_TOO_DEEP: 'the JSON is nested deeper than any call needs',
+  BODY_TOO_LARGE: 'the body is larger than this node takes',
+  WRONG_CONTENT_TYPE: 'calls are application/json',
+  WRONG_CONTENT_LENGTH: 'the body is not as long as it says',
+  NOT_HTTP: 'what came is no HTTP request',
+  EMPTY_BATCH: 'a batch holds at least one call',
+  BATCH_TOO_LARGE: 'a batch holds at most 50 calls',
+  BATCH_RESPONSE_TOO_LARGE: 'the answers so far are as large as they may get; the rest was not run',
+  NO_SUCH_ROUTE: 'there is nothing at this address',
+  WEBSOCKET: 'the address is for WebSockets, and the handshake is none',
+  WEBSOCKET_ONLY: 'the method or the address needs a WebSocket',
+  DISABLED_BY_OPERATOR: 'the operator of this node has turned the method off',
+  BAD_CURSOR: 'the cursor is not one that this node gave for this question since it started',
+  EMPTY_RANGE: 'the range ends before it begins',
+  FILTER_REQUIRED: 'the topic needs a filter',
+  RANGE_NOT_SATISFIABLE: 'the range is outside of the ciphertext',
+  HEIGHT_AHEAD: 'the height is not there yet',
+  STATE_NOT_KEPT: 'the state is judged at the last block only',
+  STATE_MOVED: 'blocks came faster than the answer could be put together',
+  HOST_NOT_ALLOWED: 'the node is not known under that name',
+  ORIGIN_NOT_ALLOWED: 'pages of that origin may not call',
+  METRICS_CLOSED: 'metrics are not open on this interface',
+  TOKEN_REQUIRED: 'the call needs the token of an enrolled account',
+  TOKEN_MALFORMED: 'the token cannot be read',
+  TOKEN_WRONG_NETWORK: 'the token is for another network or chain',
+  TOKEN_WRONG_NODE: 'the token is for another node',
+  TOKEN_WRONG_ORIGIN: 'the token is for another address than the one that was dialled',
+  TOKEN_EXPIRED: 'the token has ended',
+  TOKEN_TOO_LONG: 'the token ends more than 15 minutes from now',
+  TOKEN_BAD_SIGNATURE: 'the signature of the token does not verify',
+  ACCOUNT_UNKNOWN: 'the key of the token belongs to no account',
+  ACCOUNT_SUSPENDED: 'the account is suspended',
+  ORG_SUSPENDED: 'the organisation of the account is suspended',
+  KEY_NOT_CURRENT: 'the token is not signed by the current key of the account',
+  OUT_OF_SCOPE: 'it is not for this account',
+  PROOF_SHOWS_OTHERS: 'the proof would show keys of others',
+  NOT_GRANTED: 'the request is no active grant',
+  NOT_STAFF: 'only staff and machines of an organisation upload',
+  TOO_MANY_CALLS: 'more calls than this address or account may make',
+  TOO_MANY_WAITERS: 'too many calls wait for a block',
+  TOO_MANY_SOCKETS: 'as many WebSockets are open as are served',
+  TOO_MANY_SUBSCRIPTIONS: 'the WebSocket has as many subscriptions as it may',
+  TOO_MANY_TRANSFERS: 'as many uploads and downloads run as may',
+} as const;
+
+export type Reason = keyof typeof REASONS;
+
 /** Answers the call with one of the table's errors. `code` of the base class is the reason: a stable word. */
 export class RpcError extends EmrError {
   readonly rpc: RpcErrorName;
 
-  /** @param reason stable word for programs; the name of the error where there is nothing to add */
-  constructor(rpc: RpcErrorName, message: string, reason: string = rpc) {
+  /** @param reason the name of the error where there is nothing to add */
+  constructor(rpc: RpcErrorName, message: string, reason: Reason | RpcErrorName = rpc) {
     super(reason, message);
     this.name = 'RpcError';
     this.rpc = rpc;
   }
+
+  /** With the code and the sentence of whoever refused. */
+  static of(rpc: RpcErrorName, { code, message }: { readonly code: string; readonly message: string }): RpcError {
+    return new RpcError(rpc, message, code as Reason);
+  }
 }
 
-export const notFound = (what: string, reason = 'NOT_FOUND'): RpcError => new RpcError('NOT_FOUND', what, reason);
+export const notFound = (what: string, reason: Reason | RpcErrorName = 'NOT_FOUND'): RpcError =>
+  new RpcError('NOT_FOUND', what, reason);
 
 export const outOfScope = (what: string): RpcError =>
   new RpcError('FORBIDDEN', `${what} is out of the scope of this account.`, 'OUT_OF_SCOPE');

@@ -74,24 +74,14 @@ export class JsonRpc {
     let bytes = 0;
     for (let first = 0; first < requests.length; first += maxConcurrentCalls) {
       const some = requests.slice(first, first + maxConcurrentCalls);
-      const full = bytes > maxBatchResponseBytes;
-      const answers = await Promise.all(
-        some.map((request) =>
-          full
-            ? failure(
-                idOf(request),
-                'RATE_LIMITED',
-                'The answers to this batch are too large; ask in smaller ones.',
-                'BATCH_RESPONSE_TOO_LARGE',
-                call,
-              )
-            : this.#single(request, call, admit),
-        ),
-      );
-      for (const answer of answers) {
+      if (bytes > maxBatchResponseBytes) {
+        responses.push(...some.map((request) => tooMuch(request, call)));
+        continue;
+      }
+      for (const answer of await Promise.all(some.map((request) => this.#single(request, call, admit)))) {
         if (answer === undefined) continue;
         responses.push(answer);
-        if (!full) bytes += JSON.stringify(answer).length;
+        bytes += JSON.stringify(answer).length;
       }
     }
     return responses.length === 0 ? undefined : responses;
@@ -160,10 +150,10 @@ export class JsonRpc {
 
   #check(method: MethodName, params: unknown): object {
     const names = Object.keys(METHODS[method].params);
-    const named = Array.isArray(params) ? namedParams(names, params) : (params ?? {});
+    const named: object = Array.isArray(params) ? namedParams(names, params) : (params ?? {});
     const validate = this.#validators.get(method) as ValidateFunction;
     if (!validate(named)) throw new RpcError('INVALID_PARAMS', explain(validate.errors?.[0]));
-    return named as object;
+    return named;
   }
 
   /** Whatever was thrown, as an error of the table. A broken invariant also stops the process. */
@@ -195,12 +185,19 @@ const UNAVAILABLE: ReadonlySet<string> = new Set([
   'STOPPING',
   'PEER_UNAVAILABLE',
   'PEER_TIMEOUT',
+  'BLOB_BUSY',
   'BLOB_UNAVAILABLE',
+  'IPFS_BUSY',
   'CUSTODIAN_UNAVAILABLE',
 ]);
 
 function failure(id: Id | null, name: RpcErrorName, message: string, reason: string, call: Call): Response {
   return { jsonrpc: '2.0', id, error: errorBody(name, message, reason, call.requestId) };
+}
+
+function tooMuch(request: unknown, call: Call): Response {
+  const message = 'The answers to this batch are too large; ask in smaller ones.';
+  return failure(idOf(request), 'RATE_LIMITED', message, 'BATCH_RESPONSE_TOO_LARGE', call);
 }
 
 /** A response that is not to any request. */
@@ -238,7 +235,8 @@ function namedParams(names: readonly string[], values: readonly unknown[]): obje
   if (values.length > names.length) {
     throw new RpcError('INVALID_PARAMS', `At most ${names.length} parameters: ${names.join(', ') || 'none'}.`);
   }
-  return Object.fromEntries(values.flatMap((value, index) => (value === null ? [] : [[names[index], value]])));
+  const given = values.map((value, index): [string, unknown] => [names[index] ?? '', value]);
+  return Object.fromEntries(given.filter(([, value]) => value !== null));
 }
 
 function explain(error: ErrorObject | undefined): string {

@@ -23,7 +23,7 @@ import {
   statePrefix,
 } from '../common/protocol/state-entries.ts';
 import type { Caller } from './auth.ts';
-import { outOfScope, RpcError } from './errors.ts';
+import { outOfScope, type Reason, RpcError } from './errors.ts';
 import type { AccountFacts, Facts, RecordFacts, RequestFacts } from './facts.ts';
 import { get, list, type StateReads } from './state-reads.ts';
 
@@ -61,7 +61,7 @@ export class Scope {
   }
 
   /** @throws RpcError FORBIDDEN unless the caller sees everything */
-  requireAll(what: string, reason: string): void {
+  requireAll(what: string, reason: Reason): void {
     if (!this.all) throw new RpcError('FORBIDDEN', what, reason);
   }
 

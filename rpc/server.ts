@@ -143,7 +143,7 @@ function createApp({ limits, tls }: RpcConfig): FastifyInstance {
     routerOptions: { maxParamLength: 128 },
   } as const;
   // With TLS the instance has another type of server; nothing here depends on which.
-  return tls === null ? fastify(options) : (fastify({ ...options, https: tls }) as unknown as FastifyInstance);
+  return tls === null ? fastify(options) : fastify({ ...options, https: tls });
 }
 
 /** What is no HTTP never reaches a route. */
@@ -173,7 +173,7 @@ function guardRoutes(app: FastifyInstance, guard: OriginGuard, limiter: RateLimi
       reply.raw.once('finish', () => request.raw.socket.destroySoon());
     }
     const dialled = guard.check(request.headers.host, request.headers.origin);
-    if (!dialled.ok) throw new RpcError('FORBIDDEN', dialled.message, dialled.code);
+    if (!dialled.ok) throw RpcError.of('FORBIDDEN', dialled);
     request.dialled = dialled.value;
     if (dialled.value.allowOrigin !== null) allowOrigin(reply, dialled.value.allowOrigin);
     if (RATE_LIMITED_ROUTES.test(request.url)) limiter.take(`address ${request.ip}`);
@@ -250,7 +250,7 @@ class BearerTokens {
       throw new RpcError('FORBIDDEN', `Authorization must be "${RPC_TOKEN_SCHEME} <token>".`, 'TOKEN_MALFORMED');
     }
     const verdict = this.#authenticator.session(token, request.dialled?.origins ?? []);
-    if (!verdict.ok) throw new RpcError('FORBIDDEN', verdict.message, verdict.code);
+    if (!verdict.ok) throw RpcError.of('FORBIDDEN', verdict);
     return verdict.value;
   }
 
@@ -259,7 +259,7 @@ class BearerTokens {
     const session = this.session(request);
     if (session === null) return this.#authenticator.anonymous();
     const verdict = await this.#authenticator.caller(session);
-    if (!verdict.ok) throw new RpcError('FORBIDDEN', verdict.message, verdict.code);
+    if (!verdict.ok) throw RpcError.of('FORBIDDEN', verdict);
     return verdict.value;
   }
 }
@@ -288,8 +288,8 @@ function callRoute(app: FastifyInstance, { service, rpc, limiter, bearer }: Call
   });
 
   async function answer(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const body = parseJson(String(request.body ?? ''), limits.maxJsonDepth);
-    if (!body.ok) throw new RpcError('PARSE_ERROR', body.message, body.code);
+    const body = parseJson(request.body as string, limits.maxJsonDepth);
+    if (!body.ok) throw RpcError.of('PARSE_ERROR', body);
     const { caller, refusal } = await admitted(request);
     const gone = new AbortController();
     reply.raw.once('close', () => gone.abort());

@@ -134,7 +134,7 @@ export class SocketConnection implements Outlet {
     if (this.#session === null) return { caller: authenticator.anonymous(), refusal: null };
     const verdict = await authenticator.caller(this.#session);
     if (verdict.ok) return { caller: verdict.value, refusal: null };
-    return { caller: authenticator.anonymous(), refusal: new RpcError('FORBIDDEN', verdict.message, verdict.code) };
+    return { caller: authenticator.anonymous(), refusal: RpcError.of('FORBIDDEN', verdict) };
   }
 
   async scope(): Promise<Scope> {
@@ -158,9 +158,9 @@ export class SocketConnection implements Outlet {
   async #authenticate({ token }: ParamsOf<'sub_authenticate'>): Promise<ResultOf<'sub_authenticate'>> {
     const { authenticator } = this.#service;
     const session = authenticator.session(token, this.#options.origins);
-    if (!session.ok) throw new RpcError('FORBIDDEN', session.message, session.code);
+    if (!session.ok) throw RpcError.of('FORBIDDEN', session);
     const caller = await authenticator.caller(session.value);
-    if (!caller.ok) throw new RpcError('FORBIDDEN', caller.message, caller.code);
+    if (!caller.ok) throw RpcError.of('FORBIDDEN', caller);
     const { account, notAfterMs } = caller.value;
     if (account === null || notAfterMs === null) {
       throw new RpcError('FORBIDDEN', 'The token names no account.', 'ACCOUNT_UNKNOWN');

@@ -8,7 +8,7 @@ import type { Hash } from '../../common/protocol/primitives.ts';
 import { encodeReceipt } from '../../common/protocol/receipt.ts';
 import { txHash } from '../../common/protocol/transaction.ts';
 import type { BlockView } from '../blocks.ts';
-import { notFound, outOfScope, RpcError } from '../errors.ts';
+import { notFound, outOfScope, RpcError, type RpcErrorName } from '../errors.ts';
 import { toHex, toJson } from '../json.ts';
 import type { ParamsOf, ResultOf } from '../methods.ts';
 import { DEFAULT_PAGE } from '../methods/shapes.ts';
@@ -117,12 +117,16 @@ export function txHandlers(service: Service): Handlers<MethodsOf<'tx'>> {
 /** What the pool says when it has the very same bytes already: for a client that tries again, success. */
 const KNOWN: ReadonlySet<string> = new Set(['ALREADY_PENDING', 'ALREADY_COMMITTED']);
 
+/** Refusals that are about the moment, not about the transaction. */
+const REFUSED_FOR_NOW: ReadonlyMap<string, RpcErrorName> = new Map([
+  ['POOL_FULL', 'POOL_FULL'],
+  ['NOT_READY', 'NOT_READY'],
+  ['ACCOUNT_QUOTA', 'RATE_LIMITED'],
+]);
+
 function refuse(verdict: Verdict<unknown>): never {
   if (verdict.ok) throw new RangeError('an accepted transaction is not refused');
-  const { code, message } = verdict;
-  if (code === 'POOL_FULL') throw new RpcError('POOL_FULL', message, code);
-  if (code === 'NOT_READY') throw new RpcError('NOT_READY', message, code);
-  throw new RpcError('TX_INVALID', message, code);
+  throw RpcError.of(REFUSED_FOR_NOW.get(verdict.code) ?? 'TX_INVALID', verdict);
 }
 
 async function submit(service: Service, params: ParamsOf<'tx_submit'>, call: Call): Promise<SubmitResult> {
@@ -143,7 +147,7 @@ async function submit(service: Service, params: ParamsOf<'tx_submit'>, call: Cal
     if (!verdict.ok && verdict.code === 'ALREADY_COMMITTED') return await whereCommitted(service, hash);
     if (!verdict.ok && !KNOWN.has(verdict.code)) refuse(verdict);
     const outcome = await waiter.outcome;
-    if (outcome.kind === 'dropped') throw new RpcError('TX_INVALID', outcome.message, outcome.code);
+    if (outcome.kind === 'dropped') throw RpcError.of('TX_INVALID', outcome);
     if (outcome.kind === 'timeout') {
       throw new RpcError(
         'COMMIT_TIMEOUT',
@@ -181,7 +185,9 @@ const HIDDEN = {
 
 async function pendingView(service: Service, hash: ParamsOf<'tx_get'>['hash']): Promise<ResultOf<'tx_get'>> {
   const status = await service.ports.transactions.status(bytesOf(hash));
-  if (status.kind === 'dropped') throw notFound(`The transaction left the pool: ${status.message}`, status.code);
+  if (status.kind === 'dropped') {
+    throw RpcError.of('NOT_FOUND', { code: status.code, message: `The transaction left the pool: ${status.message}` });
+  }
   if (status.kind !== 'pending') throw notFound('There is no such transaction here.');
   const place = { height: null, index: null, blockHash: null, timestampMs: null, sizeBytes: null };
   return { hash, status: 'pending', ...place, ...HIDDEN, ...atHead(service) };

@@ -190,7 +190,9 @@ t.test('comes back by itself, and misses nothing', { skip }, async (t) => {
   const again = testServer(first.node, { openReads: true, port });
   await again.start();
   await page.waitForSelector('#live[data-state="live"]', WAIT);
-  await height(page, first.story.world.head.header.height);
+  const caughtUp = first.story.world.head.header.height;
+  await height(page, caughtUp);
+  t.equal(await text(page, '.tile-main .tile-value'), String(caughtUp));
   await close();
   await again.stop();
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { sm3 } from '../../common/crypto/sm3.ts';
@@ -18,7 +18,7 @@ async function setUp(config: TestConfig = {}) {
     authorization: `EMR ${tokenOf(node, story.world.who(name), { origin: server.address })}`,
   });
   const put = (body: Uint8Array | Readable, headers: Record<string, string>) =>
-    fetch(`${server.address}/blob`, { method: 'PUT', headers, body: body as never, duplex: 'half' } as RequestInit);
+    fetch(`${server.address}/blob`, { method: 'PUT', headers, body: body as never, duplex: 'half' });
   const reason = async (response: Response) => {
     const body = (await response.json()) as { error: { data: { reason: string } } };
     return [response.status, body.error.data.reason];
@@ -141,7 +141,7 @@ t.test('quota, declared size, and transfers at a time', async (t) => {
   t.same(await reason(blocked), [429, 'TOO_MANY_TRANSFERS']);
   t.equal((await put(bytes.slice(0, 10), auth('bob'))).status, 201, 'another account');
   first.end();
-  const [answer] = (await once(first, 'response')) as [import('node:http').IncomingMessage];
+  const [answer] = (await once(first, 'response')) as [IncomingMessage];
   t.equal(answer.statusCode, 201);
   answer.resume();
   await once(answer, 'end');

@@ -509,7 +509,7 @@ t.test('submitting', async (t) => {
   const [kept, lost] = await Promise.all(both);
   t.equal(kept?.error, null);
   t.same([lost?.error?.code, lost?.error?.data.reason], [-32003, 'KEY_ALREADY_USED']);
-  t.equal(await refused(rpc, 'tx_get', { hash: toHex(right!.tx.hash) }), 'KEY_ALREADY_USED');
+  t.equal(await refused(rpc, 'tx_get', { hash: toHex(right.tx.hash) }), 'KEY_ALREADY_USED');
 
   for (let index = 0; index < 10; index += 1) {
     const actor = { ...own.world.newActor('hospital-a', null) };

@@ -551,7 +551,7 @@ export async function call<M extends MethodName>(
     },
     payload: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params }),
   });
-  const body = response.json() as { id: unknown; result?: ResultOf<M>; error?: Failure };
+  const body = response.json<{ id: unknown; result?: ResultOf<M>; error?: Failure }>();
   assert(
     body.id === 1 && response.statusCode === 200,
     `a call is answered: ${response.statusCode} ${response.body.slice(0, 200)}`,

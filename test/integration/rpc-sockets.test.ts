@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import t from 'tap';
 import { WebSocket } from 'ws';
@@ -179,7 +180,7 @@ t.test('a token in the header of the upgrade; one that does not hold opens nothi
   client.socket.close();
   const refusal = async (headers: Record<string, string>) => {
     const socket = new WebSocket(`${server.address.replace('http', 'ws')}/ws`, { headers });
-    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, import('node:http').IncomingMessage];
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
     response.resume();
     return response.statusCode;
   };
@@ -248,7 +249,7 @@ t.test('bounds of sockets and subscriptions', async (t) => {
   t.equal((await client.call('sub_subscribe', { topic: 'newHeaders' })).error!.data.reason, 'TOO_MANY_SUBSCRIPTIONS');
   const second = await new Client(server.address).open();
   const third = new WebSocket(`${server.address.replace('http', 'ws')}/ws`);
-  const [, response] = (await once(third, 'unexpected-response')) as [unknown, import('node:http').IncomingMessage];
+  const [, response] = (await once(third, 'unexpected-response')) as [unknown, IncomingMessage];
   t.equal(response.statusCode, 429);
   response.resume();
   second.socket.send('x'.repeat(3_000));
