@@ -116,4 +116,3 @@ export function verifyCertificate(
   }
   return accept(undefined);
 }
-

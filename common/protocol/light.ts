@@ -9,14 +9,7 @@ import { equalBytes } from '../bytes.ts';
 import type { Sm2Engine } from '../crypto/sm2.ts';
 import { boundedBytes, decode, list, struct, type TypeOf } from '../codec.ts';
 import { accept, reject, type Verdict } from '../errors.ts';
-import {
-  type BlockHeader,
-  blockHash,
-  blockHeader,
-  certificate,
-  MAX_HEADER_BYTES,
-  verifyCertificate,
-} from './block.ts';
+import { type BlockHeader, blockHash, blockHeader, certificate, MAX_HEADER_BYTES, verifyCertificate } from './block.ts';
 import type { Hash, Height } from './primitives.ts';
 import { verifyProof } from './state-proof.ts';
 import { validatorSet, type ValidatorSet, validatorSetHash } from './validator-set.ts';

@@ -18,9 +18,8 @@ export type SectionClass = (typeof SECTION_CLASSES)[number];
 export const recordIdOf = (writer: Address, owner: Address, nonce: Uint8Array, section: SectionClass): Hash =>
   H('recordId', writer, owner, nonce, utf8(section));
 
-/** First 16 bytes of H("keycheck", recordId, version, k): tells a reader early that the key is the right one. */
-export const keyCheckOf = (recordId: Hash, version: number, key: Uint8Array): Uint8Array =>
-  H('keycheck', recordId, u32be(version), key).subarray(0, 16);
+/** Tells a reader early that the key is the right one; stands on chain beside the record. */
+export { keyCheck as keyCheckOf } from '../crypto/sm4-format.ts';
 
 /** Inside the ciphertext, and by hash on chain: ties the signed content to the ciphertext. */
 export const headerHashOf = (h: {

@@ -4,7 +4,7 @@
  */
 import { u32be, u64be, utf8 } from '../bytes.ts';
 import { H } from '../crypto/hash.ts';
-import type { Address, Hash, Height, OrgId, PublicKey, View } from './primitives.ts';
+import type { Address, Hash, Height, OrgId, View } from './primitives.ts';
 
 /** Over the canonical transaction body. Signed by the sender's account key. */
 export const txSigningHash = (chainId: Hash, body: Uint8Array): Hash => H('tx', chainId, body);
@@ -75,6 +75,3 @@ export const recordLabelFields = (r: {
   readonly dataDigest: Hash;
   readonly keyCheck: Uint8Array;
 }): readonly Uint8Array[] => [r.chainId, r.recordId, u32be(r.version), r.policyRef, r.owner, r.dataDigest, r.keyCheck];
-
-/** The key that an address belongs to is checked by the caller; this only names the statement of a possession proof. */
-export type PossessedKey = PublicKey;

@@ -26,6 +26,7 @@ import {
 } from './primitives.ts';
 import { event } from './receipt.ts';
 import { sectionClass } from './record.ts';
+import { MAX_STATE_VALUE_BYTES } from './state-tree.ts';
 import { accessRequest, accountKind, proposal, recordContent } from './transaction.ts';
 import { validatorSet } from './validator-set.ts';
 
@@ -288,5 +289,5 @@ export type ProposalEntry = TypeOf<typeof proposalEntry>;
 export const voteEntry = struct({ orgId, account: address, personTag: nullable(token32), approve: bool, atMs: timeMs });
 export type VoteEntry = TypeOf<typeof voteEntry>;
 
-/** Where the stored state entry of an execution is not what it should be: never from outside. */
-export const STATE_VALUE_MAX_BYTES = 64 * 1024;
+/** The longest value of an entry that anybody decodes. */
+export const STATE_VALUE_MAX_BYTES = MAX_STATE_VALUE_BYTES;
