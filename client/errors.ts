@@ -89,7 +89,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   NOT_ALLOWED_TO_REVOKE: 'The owner, an approver, the requester, or an administrator of the writing hospital revokes.',
   // Keys and files
   SECRET_FILE_NOT_FOUND: 'emrchain keys list shows the keys of this home; emrchain keys new NAME makes one.',
-  SECRET_FILE_EXISTS: 'Choose another name: a key is never overwritten.',
+  SECRET_FILE_EXISTS: 'Choose another name: keys, offers and statements are never overwritten.',
   SECRET_FILE_PERMISSIONS: 'Make the file private (chmod 600), and its folder too.',
   KEYSTORE_UNLOCK_FAILED: 'Type the passphrase again. Without it the key cannot be used; restore another copy.',
   KEYSTORE_MALFORMED: 'Restore the file from a copy: emrchain keys import NAME FILE.',

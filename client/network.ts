@@ -113,15 +113,28 @@ async function loadGenesis(home: Home, rpc: RpcClient, chainId: Uint8Array) {
 /**
  * Identifies the node behind `rpc` and holds it to what was pinned; pins it at the first meeting.
  * @param announce told of a first meeting, before anything is signed
+ * @param expectedChainId where the person knows it: another one is refused before anything is pinned
  * @param replace pins anew whatever was pinned: only ever by the person's explicit wish
  * @throws ClientError CHAIN_PIN_MISMATCH, NODE_PIN_MISMATCH, GENESIS_INVALID, and those of calls
  */
 export async function meetNode(
   home: Home,
   rpc: RpcClient,
-  options: { readonly announce?: (contact: FirstContact) => void; readonly replace?: boolean } = {},
+  options: {
+    readonly announce?: (contact: FirstContact) => void;
+    readonly replace?: boolean;
+    readonly expectedChainId?: Uint8Array;
+  } = {},
 ): Promise<PinnedNode> {
   const info = await rpc.call('node_info', {});
+  const expected = options.expectedChainId;
+  if (expected !== undefined && info.chainId !== hexOf(expected)) {
+    throw new ClientError(
+      'CHAIN_ID_MISMATCH',
+      `The node serves the chain ${info.chainId}.`,
+      'Check --rpc URL, and the chain id that your organisation was told.',
+    );
+  }
   const pin = options.replace === true ? undefined : (await loadPins(home)).get(rpc.origin);
   if (pin !== undefined) refuseOther(rpc.origin, pin, info);
   const chainId = fromHex(info.chainId, 32);

@@ -46,7 +46,9 @@ import { type Committed, execute, type Sender, type SubmitOptions } from './tran
 import { cidText } from './cid-text.ts';
 
 const POLL_MS = 300;
-export const DEFAULT_REPLICATION_DEADLINE_MS = 60_000;
+const REPLICATION_DEADLINE_MS = 60_000;
+/** What replicas take together, slowly: the default deadline of a large record grows with it. */
+const REPLICATION_BYTES_PER_MS = 2_000;
 
 export interface NewRecord {
   readonly path: string;
@@ -313,9 +315,10 @@ export async function awaitReplicas(
     readonly onProgress?: (held: number, needed: number) => void;
   } = {},
 ): Promise<{ readonly replicas: readonly Replica[]; readonly needed: number }> {
-  const { cid, dataDigest } = offer.call.content;
+  const { cid, dataDigest, sizeBytes } = offer.call.content;
   const needed = await replicasNeeded(view);
-  const end = Date.now() + (options.deadlineMs ?? DEFAULT_REPLICATION_DEADLINE_MS);
+  const end =
+    Date.now() + (options.deadlineMs ?? REPLICATION_DEADLINE_MS + Math.ceil(sizeBytes / REPLICATION_BYTES_PER_MS));
   for (;;) {
     const replicas =
       needed === 0 ? [] : await verifiedReplicas(view, { cid, dataDigest, hospital: offer.call.hospital });

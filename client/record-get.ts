@@ -2,7 +2,7 @@
  * Reading a record: the grant and the record version from the proven state, the key from its holders, the ciphertext
  * from the node, and a file that appears only after everything about it has been verified.
  */
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream, existsSync, rmSync } from 'node:fs';
 import { link, mkdtemp, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { equalBytes } from '../common/bytes.ts';
@@ -264,11 +264,15 @@ export async function fetchRecord(
   const target = resolve(outPath);
   const folder = await mkdtemp(join(dirname(target), '.emrchain-'));
   const plain = join(folder, 'content');
+  // Decrypted and unfinished: it goes, too, when the process ends in the middle.
+  const onExit = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', onExit);
   try {
     const read = await decryptVerified(proven, key, partial, plain);
     await place(plain, target, options.replace === true);
     return { ...read, path: target };
   } finally {
+    process.off('exit', onExit);
     await rm(folder, { recursive: true, force: true });
     // Verified and not wanted any more, or not what it should be: the next attempt starts anew.
     await rm(partial, { force: true });

@@ -68,7 +68,8 @@ export class RpcClient {
   constructor(url: string, options: RpcClientOptions = {}) {
     const parsed = parseRpcUrl(url);
     this.origin = parsed.origin;
-    this.base = `${parsed.origin}${parsed.pathname.replace(/\/+$/, '')}`;
+    // The address with the path of the calls is what nodes print, and means the same.
+    this.base = `${parsed.origin}${parsed.pathname.replace(/(?:\/rpc)?\/*$/, '')}`;
     this.#authorize = options.authorize ?? (() => null);
     this.#fetch = options.fetch ?? fetch;
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_CALL_TIMEOUT_MS;

@@ -38,9 +38,9 @@ export function cleanLines(text: string): string {
   return text.split('\n').map(clean).join('\n');
 }
 
-/** UTC, to the second. */
+/** UTC, to the second. What lies beyond the calendar of JavaScript stands for "without end". */
 export function time(ms: number): string {
-  if (!Number.isSafeInteger(ms) || Math.abs(ms) > 8.64e15) return `${ms} ms`;
+  if (!Number.isSafeInteger(ms) || Math.abs(ms) > 8.64e15) return 'without end';
   return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 }
 

@@ -12,7 +12,7 @@ import type { Event } from '../common/protocol/receipt.ts';
 import { txSigningHash } from '../common/protocol/signing.ts';
 import { type Call, signedTransaction, transactionBody, txHash } from '../common/protocol/transaction.ts';
 import type { ChainView } from './chain-view.ts';
-import { ClientError, remedyOf } from './errors.ts';
+import { ClientError } from './errors.ts';
 import { hexOf } from './hex.ts';
 import { randomNonce } from './randomness.ts';
 import { time } from './text.ts';
@@ -176,6 +176,3 @@ const NOT_SHOWN: ReadonlySet<string> = new Set([
   'ACCOUNT_SUSPENDED',
   'KEY_NOT_CURRENT',
 ]);
-
-/** The code and sentence of a rejection, as an error of ours. */
-export const rejected = (code: string, message: string): ClientError => new ClientError(code, message, remedyOf(code));

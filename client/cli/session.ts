@@ -83,10 +83,11 @@ export class Session {
     return this.#node;
   }
 
-  async meet(replace: boolean): Promise<PinnedNode> {
+  async meet(replace: boolean, expectedChainId?: Uint8Array): Promise<PinnedNode> {
     const { meetNode } = await import('../network.ts');
     return meetNode(this.home, new RpcClient(this.rpcUrl), {
       replace,
+      ...(expectedChainId === undefined ? {} : { expectedChainId }),
       announce: ({ origin, network, chainId, nodeId, orgId }) => {
         this.out.note(
           `First contact with ${origin}; pinned in ${this.home.path}. Compare with what the operator says:`,

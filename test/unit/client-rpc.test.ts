@@ -19,6 +19,7 @@ const idOf = (body: string): unknown => (JSON.parse(body) as { id: unknown }).id
 t.test('addresses of nodes', (t) => {
   t.equal(parseRpcUrl('http://localhost:8545').origin, 'http://localhost:8545');
   t.equal(new RpcClient('https://example.org/emr/').base, 'https://example.org/emr');
+  t.equal(new RpcClient('http://localhost:8545/rpc').base, 'http://localhost:8545', 'as nodes print it');
   for (const bad of ['localhost:8545', 'ftp://x', 'http://user:pw@x', 'http://x?y', '', 'http://']) {
     t.throws(() => parseRpcUrl(bad), { code: 'RPC_URL_INVALID' }, bad || 'empty');
   }

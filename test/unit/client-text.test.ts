@@ -12,7 +12,14 @@ t.test('text from outside is harmless on a terminal', (t) => {
   t.equal(clean('abc\u202etxt.exe'), 'abc\\u{202e}txt.exe', 'no overrides of direction');
   t.equal(clean('\ud800'), '\ufffd', 'lone surrogates');
   t.equal(clean('x'.repeat(5_000)).length, 2_001, 'bounded');
-  t.same(fields([['name', 'a\u001bb'], ['none', null], ['count', 3]]), ['name   a\\u{1b}b', 'count  3']);
+  t.same(
+    fields([
+      ['name', 'a\u001bb'],
+      ['none', null],
+      ['count', 3],
+    ]),
+    ['name   a\\u{1b}b', 'count  3'],
+  );
   t.end();
 });
 
@@ -29,11 +36,17 @@ t.test('durations', (t) => {
 });
 
 t.test('columns, sizes, times', (t) => {
-  t.same(table([['A', 'LONG'], ['abc', 'x']]), ['A    LONG', 'abc  x']);
+  t.same(
+    table([
+      ['A', 'LONG'],
+      ['abc', 'x'],
+    ]),
+    ['A    LONG', 'abc  x'],
+  );
   t.equal(size(999), '999 B');
   t.equal(size(1_572_864), '1.50 MiB');
   t.equal(time(0), '1970-01-01 00:00:00 UTC');
-  t.equal(time(Number.MAX_SAFE_INTEGER), '9007199254740991 ms', 'no moment that JavaScript knows');
+  t.equal(time(Number.MAX_SAFE_INTEGER), 'without end');
   t.end();
 });
 

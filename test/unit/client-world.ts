@@ -30,7 +30,7 @@ import { decodeSidecar, decodeTransaction } from '../../common/protocol/transact
 import { CID } from 'multiformats/cid';
 import type { ReleaseReply, RpcPorts } from '../../rpc/index.ts';
 import { obligations } from '../../vm/index.ts';
-import { ChainWorld, testNode, testServer, type TestConfig } from '../integration/rpc-fixture.ts';
+import { type ChainWorld, testNode, testServer, type TestConfig } from '../integration/rpc-fixture.ts';
 
 /** Private keys of the test world are the same in every run. */
 export function privateKeyOf(publicKey: Uint8Array): Uint8Array {

@@ -212,8 +212,9 @@ async function verifyOffline(session: Session, path: string, chainId: string | u
   };
 }
 
-async function pin(session: Session, options: { replace?: boolean }): Promise<Result> {
-  const node = await session.meet(options.replace === true);
+async function pin(session: Session, options: { replace?: boolean; chainId?: string }): Promise<Result> {
+  const expected = options.chainId === undefined ? undefined : parseId(options.chainId, 32, 'chain');
+  const node = await session.meet(options.replace === true, expected);
   const shown = {
     origin: node.origin,
     network: node.network,
@@ -252,6 +253,7 @@ export const descriptor: CommandDescriptor = {
     command
       .command('pin')
       .description('show which chain and node are pinned for the address')
+      .option('--chain-id <id>', 'refuse any other chain')
       .option('--replace', 'pin anew what the node says now; only after the operator has confirmed it')
       .action(run(pin));
   },

@@ -1,5 +1,7 @@
 /** `emrchain record`: writing records with the patient's consent, and reading them. */
 import { rm } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { basename } from 'node:path';
 import { SECTION_CLASSES } from '../../../common/protocol/record.ts';
 import type { ResultOf } from '../../../rpc/methods.ts';
 import { ClientError } from '../../errors.ts';
@@ -125,12 +127,19 @@ const offerView = (offer: RecordOffer) => {
 };
 
 async function add(session: Session, options: AddOptions, path: string): Promise<Result> {
-  if (options.patientKey === undefined && options.offerOut === undefined) {
+  if (options.patientKey !== undefined && options.offerOut !== undefined) {
     throw new ClientError(
-      'CONSENT_MISSING',
-      "A record takes the patient's signature.",
-      'Give --offer-out FILE for the patient to consent to, or --patient-key NAME where the home has that key.',
+      'USAGE',
+      'A record is offered, or consented to at once.',
+      'Give --offer-out or --patient-key.',
     );
+  }
+  // Without the patient's key there is an offer: beside the command, under the file's name, unless told otherwise.
+  const offerOut =
+    options.patientKey === undefined ? (options.offerOut ?? `${basename(path)}.offer.json`) : options.offerOut;
+  if (offerOut !== undefined) {
+    const { refuseExisting } = await import('../../record-get.ts');
+    refuseExisting(offerOut);
   }
   const { prepareOffer } = await import('../../record-add.ts');
   const record = await describedRecord(session, options, path);
@@ -143,16 +152,16 @@ async function add(session: Session, options: AddOptions, path: string): Promise
       ),
   });
   session.out.progressDone();
-  if (options.offerOut !== undefined) {
-    await writeOffer(options.offerOut, offer);
+  if (offerOut !== undefined) {
+    await writeOffer(offerOut, offer);
     return {
-      json: { state: 'offered', ...offerView(offer), offer: options.offerOut },
+      json: { state: 'offered', ...offerView(offer), offer: offerOut },
       text: [
         ...fields(describeOffer(offer)),
         '',
-        `The node holds the ciphertext; the offer is in ${options.offerOut}. Next:`,
-        `  the patient:  emrchain record consent ${options.offerOut} --out consent.json`,
-        `  you:          emrchain record submit ${options.offerOut} --consent consent.json`,
+        `The node holds the ciphertext; the offer is in ${offerOut}. Next:`,
+        `  the patient:  emrchain record consent ${offerOut} --out consent.json`,
+        `  you:          emrchain record submit ${offerOut} --consent consent.json`,
       ],
     };
   }
@@ -335,6 +344,10 @@ interface GetOptions {
 async function get(session: Session, options: GetOptions, id: string): Promise<Result> {
   const reading = await import('../../record-get.ts');
   if (options.force !== true) reading.refuseExisting(options.out);
+  // An interrupt must end the process in an orderly way: what is decrypted and unfinished goes then.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => process.exit(128 + constants.signals[signal]));
+  }
   const [view, { key }] = [await session.view(), await session.sender()];
   const recordId = parseId(id, 32, 'record');
   const version = parseVersion(options.version);
@@ -413,8 +426,11 @@ export const descriptor: CommandDescriptor = {
       .option('--section <class>', SECTION_CLASSES.join(', '), 'general')
       .option('--type <media-type>', 'content type, inside the ciphertext (default: by the name)')
       .option('--name <name>', 'file name, inside the ciphertext')
-      .option('--offer-out <file>', 'write the offer for the patient to consent to')
-      .option('--patient-key <name>', "the patient's key, where it is in this home")
+      .option(
+        '--offer-out <file>',
+        'where to write the offer for the patient to consent to (default: the name and .offer.json)',
+      )
+      .option('--patient-key <name>', "the patient's key, where it is in this home: consents and submits at once")
       .action(run(add));
     command
       .command('consent <offer>')
