@@ -1,99 +1,17 @@
 /**
- * The node's process: `node node/main.ts --dir DIR`. DIR holds config.yaml, genesis.yaml and keys/, as `emrchain init`
- * makes it. Logs go to standard output as JSON lines; why it could not start goes to standard error as well.
+ * Where the node's process starts: `node node/main.ts --dir DIR`. DIR holds config.yaml, genesis.yaml and keys/, as
+ * `emrchain init` makes it. Logs go to standard output as JSON lines; why it could not start, or stopped by itself, goes to
+ * standard error as well. docs/operations.md explains exit codes.
  *
- * Here are only the start, the signals and the end; node/process/ puts the node together.
+ * Nothing here but what must come before the first of our modules is loaded.
  */
-import { constants } from 'node:os';
-import { parseArgs } from 'node:util';
-import type { Logger } from 'pino';
-import { EmrError } from '../common/errors.ts';
-import { type Ending, endingOfRun, endingOfStart, EXIT } from './process/exit-codes.ts';
-import { openNodeKeys, readNodePassphrase } from './process/keys.ts';
-import type { RunningNode } from './process/run.ts';
-import { readSettings } from './process/settings.ts';
+import { enableCompileCache } from 'node:module';
+import { join } from 'node:path';
 
-/** A graceful stop takes some tens of milliseconds; what hangs longer is left, and nothing is lost by that. */
-const STOP_MS = 4_500;
-const USAGE = 'usage: node node/main.ts --dir DIR';
-
-class NodeProcess {
-  readonly #startedMs = Date.now();
-  #log: Logger | null = null;
-  #running: RunningNode | null = null;
-  #stopping = false;
-
-  watch(): void {
-    // What nobody caught is a bug; what it has left half done, only a new start puts right.
-    process.on('uncaughtException', (error) => this.fatal(error));
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#told(signal));
-  }
-
-  async start(args: readonly string[]): Promise<void> {
-    const settings = await readSettings(folderOf(args));
-    const { pino } = await import('pino');
-    const log = pino({ level: settings.config.log.level, base: null, formatters: { level: (level) => ({ level }) } });
-    this.#log = log;
-    // Before the rest is loaded: deriving a key takes 128 MiB for a moment, which would come on top of everything.
-    const keys = await openNodeKeys(settings.config.keys, await readNodePassphrase());
-    const [{ runNode }, { version }] = await Promise.all([import('./process/run.ts'), import('./process/version.ts')]);
-    log.info({ version, nodejs: process.version, pid: process.pid, dir: settings.dir }, 'starting');
-    const onFatal = (error: unknown): void => this.fatal(error);
-    const running = await runNode({ settings, keys, version, startedMs: this.#startedMs, log, onFatal });
-    this.#running = running;
-  }
-
-  couldNotStart(error: unknown): void {
-    this.#end(endingOfStart(error), error, 'the node cannot start');
-  }
-
-  fatal(error: unknown): void {
-    // Somebody's work that the closing of the database cut off.
-    if (this.#stopping && error instanceof EmrError && error.code === 'STORAGE_CLOSED') return;
-    this.#end(endingOfRun(error), error, 'the node stops at once');
-  }
-
-  #end({ exitCode, code, message }: Ending, error: unknown, what: string): never {
-    this.#log?.fatal({ code, exitCode, err: error }, what);
-    process.stderr.write(`error ${code}: ${message}\n`);
-    process.exit(exitCode);
-  }
-
-  #told(signal: 'SIGINT' | 'SIGTERM'): void {
-    if (this.#stopping) process.exit(128 + constants.signals[signal]);
-    this.#stopping = true;
-    // Nobody relies on it yet, and whatever is half done on disk is made for that.
-    if (this.#running === null) process.exit(EXIT.stopped);
-    this.#log?.info({ signal }, 'told to stop; once more to stop at once');
-    setTimeout(() => {
-      this.#log?.warn({}, 'stopping takes too long and is cut off; nothing that was committed is lost');
-      process.exit(EXIT.stopped);
-    }, STOP_MS).unref();
-    void this.#stop(this.#running);
-  }
-
-  async #stop(running: RunningNode): Promise<void> {
-    try {
-      await running.stop();
-    } catch (error) {
-      return this.fatal(error);
-    }
-    process.exit(EXIT.stopped);
-  }
-}
-
-function folderOf(args: readonly string[]): string {
-  try {
-    const { dir } = parseArgs({ args: [...args], options: { dir: { type: 'string' } } }).values;
-    if (dir !== undefined && dir !== '') return dir;
-  } catch (cause) {
-    throw new EmrError('USAGE', `${(cause as Error).message}\n${USAGE}`, {}, { cause });
-  }
-  throw new EmrError('USAGE', USAGE);
-}
-
+// Beside the installation, not in the shared folder for temporary files: whoever writes the cache writes our code.
+enableCompileCache(join(import.meta.dirname, '..', 'node_modules', '.cache', 'emrchain'));
 // Keys, ciphertext and the database are this user's alone.
 process.umask(0o077);
-const node = new NodeProcess();
-node.watch();
-await node.start(process.argv.slice(2)).catch((error: unknown) => node.couldNotStart(error));
+
+const { runProcess } = await import('./process/lifecycle.ts');
+await runProcess(process.argv.slice(2));
