@@ -1,4 +1,5 @@
 /** Configuration and genesis files: what people write wrong is named by line, with what to write instead. */
+import { readFile } from 'node:fs/promises';
 import t from 'tap';
 import { encode } from '../../common/codec.ts';
 import { createNobleSigner } from '../../common/crypto/sm2.ts';
@@ -8,6 +9,7 @@ import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { ConfigError } from '../../config/document.ts';
 import { formatGenesisFile, parseGenesisFile } from '../../config/genesis-file.ts';
 import { parseNodeConfig } from '../../config/node-config.ts';
+import { configurationDocument } from '../../scripts/configuration-docs.ts';
 
 const PEERS = [
   '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA',
@@ -147,4 +149,9 @@ t.test('node configuration', async (t) => {
     /no such setting/,
     'no consensus parameter is local',
   );
+});
+
+t.test('docs/configuration.md is what the schemas say', async (t) => {
+  const written = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
+  t.equal(written, await configurationDocument(), 'run node scripts/configuration-docs.ts');
 });
