@@ -198,7 +198,13 @@ export const nodeConfigSchema: Schema = {
       ],
     },
     uploads: section('Ciphertext that clients send before its record is on chain.', {
-      maxFileMiB: { type: 'integer', description: 'Largest ciphertext.', minimum: 1, maximum: 65_536, default: 4096 },
+      maxFileMiB: {
+        type: 'integer',
+        description: 'Largest ciphertext; the layout of files in IPFS holds no more than the upper bound.',
+        minimum: 1,
+        maximum: 30_276,
+        default: 4096,
+      },
       maxStagedMiB: {
         type: 'integer',
         description: 'All uploads that no record refers to yet.',

@@ -14,6 +14,7 @@ const FILE = join(import.meta.dirname, '..', 'docs', 'configuration.md');
 
 type Properties = Readonly<Record<string, Schema>>;
 
+const said = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
 const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
 
 function kindOf(schema: Schema): string {
@@ -21,15 +22,15 @@ function kindOf(schema: Schema): string {
   if (alternatives !== undefined) return alternatives.map(kindOf).join(' or ');
   const words = schema['enum'] as readonly string[] | undefined;
   if (words !== undefined) return words.map((word) => `\`${word}\``).join(', ');
-  if (schema['const'] !== undefined) return `\`${String(schema['const'])}\``;
+  if (schema['const'] !== undefined) return `\`${said(schema['const'])}\``;
   if (schema['type'] === 'object') {
-    const properties = Object.keys((schema['properties'] ?? {}) as Properties);
+    const properties = Object.keys(schema['properties'] ?? {});
     return properties.length === 0 ? 'object' : `{ ${properties.join(', ')} }`;
   }
   if (schema['type'] === 'array') return `list of ${kindOf((schema['items'] ?? {}) as Schema)}`;
   const [least, most] = [schema['minimum'], schema['maximum']];
-  const range = least === undefined || most === undefined ? '' : `, ${String(least)} to ${String(most)}`;
-  return `${String(schema['type'])}${range}`;
+  const range = least === undefined || most === undefined ? '' : `, ${said(least)} to ${said(most)}`;
+  return `${said(schema['type'])}${range}`;
 }
 
 function rows(properties: Properties, path: string): string[] {
@@ -38,9 +39,7 @@ function rows(properties: Properties, path: string): string[] {
     const inner = schema['type'] === 'object' ? (schema['properties'] as Properties | undefined) : undefined;
     if (inner !== undefined) return rows(inner, full);
     const preset = schema['default'] === undefined ? '' : `\`${JSON.stringify(schema['default'])}\``;
-    return [
-      `| \`${full}\` | ${cell(kindOf(schema))} | ${cell(preset)} | ${cell(String(schema['description'] ?? ''))} |`,
-    ];
+    return [`| \`${full}\` | ${cell(kindOf(schema))} | ${cell(preset)} | ${cell(said(schema['description'] ?? ''))} |`];
   });
 }
 
