@@ -1,11 +1,23 @@
 /** `emrchain audit`: what happened to a record, in order. */
+import type { ResultOf } from '../../../rpc/methods.ts';
 import { hexOf, parseId } from '../../hex.ts';
-import { table, time } from '../../text.ts';
+import { clean, table, time } from '../../text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import type { Result } from '../output.ts';
 import { gather, moreLine, parseLimit } from '../paging.ts';
 import type { Session } from '../session.ts';
-import { eventLine } from './chain.ts';
+
+type Item = ResultOf<'acl_getAuditTrail'>['items'][number];
+
+const row = ({ timestampMs, height, event }: Item): readonly string[] => [
+  time(timestampMs),
+  `${height}`,
+  clean(event.type),
+  clean(event.detail ?? ''),
+  event.actor ?? 'time',
+  clean(event.orgId ?? ''),
+  event.requestHash ?? '',
+];
 
 async function audit(session: Session, options: { limit?: string }, id: string): Promise<Result> {
   const { rpc } = await session.view();
@@ -18,10 +30,7 @@ async function audit(session: Session, options: { limit?: string }, id: string):
     text:
       items.length === 0
         ? ['Nothing that you may see.']
-        : [
-            ...table(items.map((item) => [time(item.timestampMs), `block ${item.height}`, eventLine(item.event)])),
-            ...moreLine(more),
-          ],
+        : [...table([['WHEN', 'BLOCK', 'WHAT', '', 'BY', 'OF', 'REQUEST'], ...items.map(row)]), ...moreLine(more)],
   };
 }
 

@@ -95,7 +95,7 @@ async function tx(session: Session, _options: object, id: string): Promise<Resul
 type EventView = ResultOf<'tx_getReceipt'>['receipt']['events'][number];
 
 /** One event as a line: what, and the ids that it names. */
-export function eventLine(event: EventView): string {
+function eventLine(event: EventView): string {
   const named = [
     ['by', event.actor],
     ['of', event.orgId],
