@@ -54,7 +54,11 @@ const options = (clients: ClientWorld) => ({ nowMs: clients.nowMs });
 t.test('from the physician to the reader in another hospital', async (t) => {
   const { world, clients, policyRef } = await consortium();
   t.teardown(() => clients.stop());
-  const [alice, paula, bob] = [await clients.client('alice'), await clients.client('paula'), await clients.client('bob')];
+  const [alice, paula, bob] = [
+    await clients.client('alice'),
+    await clients.client('paula'),
+    await clients.client('bob'),
+  ];
   const folder = clients.folder();
   const bytes = randomBytes(300_000);
   const record: NewRecord = {
@@ -98,7 +102,10 @@ t.test('from the physician to the reader in another hospital', async (t) => {
   });
 
   const consent = await readConsent(consentPath);
-  const changed = { ...offer, call: { ...offer.call, content: { ...offer.call.content, categoryToken: token('x') } } } as RecordOffer;
+  const changed = {
+    ...offer,
+    call: { ...offer.call, content: { ...offer.call.content, categoryToken: token('x') } },
+  } as RecordOffer;
   t.equal(await codeOf(submitOffer(alice.view, writer, changed, consent, options(clients))), 'CONSENT_MISMATCH');
   const byBob = { account: bob.key.account, signer: bob.key.signer };
   t.equal(await codeOf(submitOffer(bob.view, byBob, offer, consent, options(clients))), 'OFFER_NOT_YOURS');
@@ -110,10 +117,18 @@ t.test('from the physician to the reader in another hospital', async (t) => {
   t.equal(again.committed, null, 'submitting once more changes nothing');
 
   await t.test('copies count when their receipts verify', async (t) => {
-    t.match(await awaitReplicas(alice.view, offer, { deadlineMs: 0 }), { needed: 1, replicas: [{ orgId: B }] }, 'one of B');
+    t.match(
+      await awaitReplicas(alice.view, offer, { deadlineMs: 0 }),
+      { needed: 1, replicas: [{ orgId: B }] },
+      'one of B',
+    );
     const own = world.genesis.validators.findIndex(({ orgId }) => orgId === A);
     clients.replicaHolders = [own, own];
-    t.equal(await codeOf(awaitReplicas(alice.view, offer, { deadlineMs: 0 })), 'REPLICATION_PENDING', 'the own does not count');
+    t.equal(
+      await codeOf(awaitReplicas(alice.view, offer, { deadlineMs: 0 })),
+      'REPLICATION_PENDING',
+      'the own does not count',
+    );
     clients.replicaHolders = [1];
   });
 
@@ -125,12 +140,19 @@ t.test('from the physician to the reader in another hospital', async (t) => {
     options(clients),
   );
   clients.grantId = asked.hash;
-  t.equal(await codeOf(findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now })), 'REQUEST_NOT_GRANTED');
+  t.equal(
+    await codeOf(findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now })),
+    'REQUEST_NOT_GRANTED',
+  );
   for (const name of ['paula', 'alice', 'hans']) {
     const { view, key } = await clients.client(name);
     const { value } = await provenRequest(view, asked.hash);
     const done = await decide(view, key, value, { kind: 'approve' }, options(clients));
-    t.equal(done.events.some(({ type }) => type === 'access.granted'), name === 'hans', `${name} approves`);
+    t.equal(
+      done.events.some(({ type }) => type === 'access.granted'),
+      name === 'hans',
+      `${name} approves`,
+    );
   }
 
   const own = await findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now });
@@ -143,7 +165,11 @@ t.test('from the physician to the reader in another hospital', async (t) => {
   t.match(read, { name: 'scan.dcm', contentType: 'application/dicom', sizeBytes: bytes.length });
   t.ok(readFileSync(out).equals(bytes), 'the same bytes');
   t.equal(await codeOf(fetchRecord(bob.view, bob.home, proven, released.key, out)), 'FILE_EXISTS');
-  t.same(readdirSync(folder).filter((name) => name.startsWith('.')), [], 'nothing is left behind');
+  t.same(
+    readdirSync(folder).filter((name) => name.startsWith('.')),
+    [],
+    'nothing is left behind',
+  );
 
   await t.test('custodians that lie are named, and the way round them is tried', async (t) => {
     const foreign = (): Uint8Array =>
@@ -179,7 +205,10 @@ t.test('from the physician to the reader in another hospital', async (t) => {
     const key = await ownKey(paula.view, paula.key, mine);
     const path = join(folder, 'own.dcm');
     await fetchRecord(paula.view, paula.home, mine, key, path);
-    t.equal(createHash('sha256').update(readFileSync(path)).digest('hex'), createHash('sha256').update(bytes).digest('hex'));
+    t.equal(
+      createHash('sha256').update(readFileSync(path)).digest('hex'),
+      createHash('sha256').update(bytes).digest('hex'),
+    );
     t.equal(await codeOf(ownKey(bob.view, bob.key, proven)), 'NOT_THE_OWNER');
   });
 
@@ -190,7 +219,10 @@ t.test('from the physician to the reader in another hospital', async (t) => {
     t.match(await revocationStatus(paula.view, asked.hash), { final: false, quorum: 3 });
     clients.node.knobs.executed = [null, null, null, 0];
     t.match(await revocationStatus(paula.view, asked.hash), { final: true });
-    t.equal(await codeOf(findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now })), 'GRANT_REVOKED');
+    t.equal(
+      await codeOf(findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now })),
+      'GRANT_REVOKED',
+    );
   });
 
   await t.test('the key of a request goes when its time is over', async (t) => {
@@ -262,7 +294,11 @@ t.test('a new version, an empty file, and a policy for the patient alone', async
   const first = await prepareOffer(
     alice.view,
     writer,
-    { ...common, path: sample(folder, new Uint8Array(0), 'a.txt'), target: { kind: 'new', owner: paula.key.account, section: 'general' } },
+    {
+      ...common,
+      path: sample(folder, new Uint8Array(0), 'a.txt'),
+      target: { kind: 'new', owner: paula.key.account, section: 'general' },
+    },
     options(clients),
   );
   const { recordId } = await submitOffer(alice.view, writer, first, consentTo(first, paula.key), options(clients));
@@ -273,7 +309,10 @@ t.test('a new version, an empty file, and a policy for the patient alone', async
     options(clients),
   );
   t.match(await submitOffer(alice.view, writer, next, consentTo(next, paula.key), options(clients)), { version: 2 });
-  for (const [version, text] of [[1, ''], [2, 'second']] as const) {
+  for (const [version, text] of [
+    [1, ''],
+    [2, 'second'],
+  ] as const) {
     const proven = await provenRecord(paula.view, recordId, version);
     const out = join(folder, `v${version}`);
     await fetchRecord(paula.view, paula.home, proven, await ownKey(paula.view, paula.key, proven), out);
