@@ -37,7 +37,6 @@ export function isMethodName(name: string): name is MethodName {
   return Object.hasOwn(METHODS, name);
 }
 
-export type { JsonOf } from './json.ts';
-export type { MethodAccess, MethodDefinition } from './methods/shapes.ts';
-export type { LedgerEvent, SubscriptionEvents, SubscriptionNotification, Topic } from './methods/subscriptions.ts';
+export type { MethodDefinition } from './methods/shapes.ts';
+export type { SubscriptionEvents, SubscriptionNotification, Topic } from './methods/subscriptions.ts';
 export type { Hex } from './schema.ts';

@@ -75,9 +75,6 @@ export function integer(min = 0, max: number = Number.MAX_SAFE_INTEGER): Schema<
   return schema({ type: 'integer', minimum: min, maximum: max });
 }
 
-/** Ratio or rate: the only place for numbers that are no integers. Never in requests. */
-export const decimal: Schema<number> = schema({ type: 'number' });
-
 export const bool: Schema<boolean> = schema({ type: 'boolean' });
 
 /** Text of a request: `maxLength` bounds it in UTF-16 units. */

@@ -226,7 +226,8 @@ export class SocketConnection implements Outlet {
       this.#socket.send(JSON.stringify({ jsonrpc: '2.0', method: 'sub_end', params }));
     }
     this.#socket.close(CLOSE_SLOW, 'SLOW_CONSUMER');
-    setTimeout(() => this.#socket.terminate(), CLOSE_GRACE_MS).unref();
+    // As long again as it had, to take what it asked for and why no more comes.
+    setTimeout(() => this.#socket.terminate(), config.limits.slowConsumerMs).unref();
     ports.metrics.rpcCall({ method: 'sub_event', status: 'error', code, durationMs: config.limits.slowConsumerMs });
   }
 }

@@ -209,7 +209,7 @@ t.test('the status of a transaction, to its end', async (t) => {
 });
 
 t.test('a consumer that does not keep up is dropped; the others are not', async (t) => {
-  const { story, node, server } = await setUp({ limits: { slowConsumerMs: 150 } });
+  const { story, node, server } = await setUp({ limits: { maxSocketBufferBytes: 65_536 } });
   const { world } = story;
   const good = await new Client(server.address).open();
   const alive = await good.subscribe({ topic: 'newHeaders' });
@@ -258,14 +258,21 @@ t.test('bounds of sockets and subscriptions', async (t) => {
   client.socket.close();
 });
 
-t.test('what is no HTTP, and stopping with sockets and calls open', async (t) => {
-  const { story, server } = await setUp();
+t.test('what is no HTTP, a body that does not come, and stopping with sockets and calls open', async (t) => {
+  const { story, server } = await setUp({ limits: { bodyTimeoutMs: 200 } });
   const { hostname, port } = new URL(server.address);
   t.equal(hostname, '127.0.0.1', 'loopback unless told otherwise');
   const raw = connect(Number(port), hostname);
   raw.write('\x16\x03\x01 not http\r\n\r\n');
   const [answer] = (await once(raw, 'data')) as [Buffer];
   t.match(answer.toString(), /^HTTP\/1\.1 400 .*"reason":"NOT_HTTP"/s);
+
+  const trickle = connect(Number(port), hostname);
+  trickle.write(
+    'POST /rpc HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{',
+  );
+  trickle.on('error', () => {});
+  await once(trickle, 'close');
 
   const client = await new Client(server.address).open();
   const tx = story.world.tx('paula', { kind: 'access.deny', requestHash: story.requests.pending, reason: 'BUSY' });

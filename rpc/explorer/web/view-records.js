@@ -79,12 +79,10 @@ export function recordList({ api }) {
 function replicaCell(receipts) {
   if (receipts instanceof Error) return '–';
   const holders = receipts.receipts.map(({ orgId }) => tag(orgId, 'good'));
-  return [
-    receipts.local && tag('this node'),
-    ' ',
-    ...holders,
-    !receipts.local && holders.length === 0 && el('span', { class: 'muted' }, 'no receipts'),
-  ];
+  const none = !receipts.local && holders.length === 0;
+  return none
+    ? el('span', { class: 'muted' }, 'no receipts')
+    : el('span', { class: 'tags' }, receipts.local && tag('this node'), ...holders);
 }
 
 function versionTable(versions, receipts) {
