@@ -141,6 +141,8 @@ async function add(session: Session, options: AddOptions, path: string): Promise
   const { prepareOffer } = await import('../../record-add.ts');
   const record = await describedRecord(session, options, path);
   const [view, writer] = [await session.view(), await session.sender()];
+  // Before the upload: a wrong passphrase must not cost an hour, nor the memory of unlocking come on top of a transfer's.
+  if (options.patientKey !== undefined) await session.unlock(options.patientKey);
   const offer = await prepareOffer(view, writer, record, {
     nowMs: session.nowMs,
     progress: (done, total) =>
