@@ -7,15 +7,17 @@ import { type Codec, decode } from '../../common/codec.ts';
 import type { Sm2Engine } from '../../common/crypto/sm2.ts';
 import { accept, reject, type Verdict } from '../../common/errors.ts';
 import {
+  type LightProof,
   type TrustedSet,
   verifyLightProof,
   verifyStateEntry,
   type VerifiedHeader,
 } from '../../common/protocol/light.ts';
-import type { OrgId, TimeMs } from '../../common/protocol/primitives.ts';
+import type { Address, OrgId, TimeMs } from '../../common/protocol/primitives.ts';
 import type { ReleaseDemand } from '../../common/protocol/release.ts';
 import {
   accountEntry,
+  organisationEntry,
   paramsEntry,
   type RecordVersionEntry,
   recordVersionEntry,
@@ -30,7 +32,6 @@ import { decodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol
 const MAX_AGE_HEARTBEATS = 3;
 
 export interface Judgement {
-  readonly at: VerifiedHeader;
   readonly request: RequestEntry;
   readonly record: RecordVersionEntry;
   /** The wrap that was made to this hospital's custodian. */
@@ -38,12 +39,17 @@ export interface Judgement {
 }
 
 export interface Circumstances {
+  readonly orgId: OrgId;
+  readonly nowMs: TimeMs;
+}
+
+/** What is known of heads so far. */
+export interface SeenHeads {
   readonly trusted: TrustedSet;
   /** Highest height that the custodian has seen proven: state never goes back. */
   readonly seenHeight: number;
-  readonly orgId: OrgId;
-  readonly nowMs: TimeMs;
-  readonly engine: Sm2Engine;
+  /** The last head that was verified: final is final, so that the same header needs no second look. */
+  readonly last: { readonly bytes: Uint8Array; readonly head: VerifiedHeader } | null;
 }
 
 /** A proven entry, decoded; `missing` is the code when the state has none. */
@@ -61,20 +67,30 @@ function entry<T>(
 }
 
 /**
- * @returns what to release, or why not: GRANT_NOT_FOUND, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED,
- *   ACCOUNT_SUSPENDED, CUSTODIAN_STALE_STATE, CUSTODIAN_ROLLBACK, WRONG_CUSTODIAN, WRAP_MISSING, SIDECAR_MISMATCH,
- *   or the code of a proof that does not hold
+ * Whether a header is final, and not older than what was proven before. What it says about a grant comes after: a head
+ * that is verified is to be remembered even if the grant is refused, or an older one could be shown next.
+ * @returns the header, CUSTODIAN_ROLLBACK, or the code of a proof that does not hold
  */
-export function judgeDemand(demand: ReleaseDemand, about: Circumstances): Verdict<Judgement> {
-  const head = verifyLightProof(about.trusted, demand.head, about.engine);
+export function judgeHead(proof: LightProof, seen: SeenHeads, engine: Sm2Engine): Verdict<VerifiedHeader> {
+  const known = seen.last !== null && equalBytes(seen.last.bytes, proof.head.header);
+  const head = known ? accept(seen.last.head) : verifyLightProof(seen.trusted, proof, engine);
   if (!head.ok) return head;
-  const at = head.value;
-  if (at.header.height < about.seenHeight) {
-    return reject(
-      'CUSTODIAN_ROLLBACK',
-      `the state of height ${at.header.height} is older than ${about.seenHeight}, which was proven before`,
-    );
-  }
+  return head.value.header.height < seen.seenHeight ? rolledBack(head.value, seen.seenHeight) : head;
+}
+
+export const rolledBack = ({ header }: VerifiedHeader, seenHeight: number): ReturnType<typeof reject> =>
+  reject(
+    'CUSTODIAN_ROLLBACK',
+    `the state of height ${header.height} is older than ${seenHeight}, which was proven before`,
+  );
+
+/**
+ * @param at verified by `judgeHead`
+ * @returns what to release, or why not: GRANT_NOT_FOUND, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED,
+ *   ACCOUNT_SUSPENDED, ORG_SUSPENDED, CUSTODIAN_STALE_STATE, WRONG_CUSTODIAN, WRAP_MISSING, SIDECAR_MISMATCH, or the
+ *   code of a proof that does not hold
+ */
+export function judgeDemand(demand: ReleaseDemand, at: VerifiedHeader, about: Circumstances): Verdict<Judgement> {
   const params = entry(paramsEntry, at, stateKey.params(), demand.params, 'STATE_INCOMPLETE');
   if (!params.ok) return params;
   const ageMs = about.nowMs - at.header.timestampMs;
@@ -89,9 +105,8 @@ export function judgeDemand(demand: ReleaseDemand, about: Circumstances): Verdic
   const granted = judgeRequest(demand.grantId, request.value, at, about.nowMs);
   if (!granted.ok) return granted;
   const asked = request.value.request;
-  const account = entry(accountEntry, at, stateKey.account(asked.requester), demand.requester, 'ACCOUNT_UNKNOWN');
-  if (!account.ok) return account;
-  if (account.value.status !== 'active') return reject('ACCOUNT_SUSPENDED', "the requester's account is suspended");
+  const active = judgeRequester(asked.requester, demand, at);
+  if (!active.ok) return active;
   const record = entry(
     recordVersionEntry,
     at,
@@ -107,7 +122,7 @@ export function judgeDemand(demand: ReleaseDemand, about: Circumstances): Verdic
     );
   }
   const wrap = wrapFor(about.orgId, record.value, demand.sidecar);
-  return wrap.ok ? accept({ at, request: request.value, record: record.value, wrap: wrap.value }) : wrap;
+  return wrap.ok ? accept({ request: request.value, record: record.value, wrap: wrap.value }) : wrap;
 }
 
 function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHeader, nowMs: TimeMs): Verdict {
@@ -120,6 +135,18 @@ function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHead
   if (found.request.notAfterMs <= nowMs || found.request.notAfterMs <= at.header.timestampMs) {
     return reject('GRANT_EXPIRED', 'the grant has ended');
   }
+  return accept(undefined);
+}
+
+/** As the chain judges it (`isActive` in vm/organisations.ts): neither the account nor its organisation is suspended. */
+function judgeRequester(requester: Address, demand: ReleaseDemand, at: VerifiedHeader): Verdict {
+  const account = entry(accountEntry, at, stateKey.account(requester), demand.requester, 'ACCOUNT_UNKNOWN');
+  if (!account.ok) return account;
+  if (account.value.status !== 'active') return reject('ACCOUNT_SUSPENDED', "the requester's account is suspended");
+  const { orgId } = account.value;
+  const org = entry(organisationEntry, at, stateKey.organisation(orgId), demand.requesterOrg, 'ORG_UNKNOWN');
+  if (!org.ok) return org;
+  if (org.value.status !== 'active') return reject('ORG_SUSPENDED', "the requester's organisation is suspended");
   return accept(undefined);
 }
 

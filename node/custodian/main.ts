@@ -4,78 +4,35 @@
  * DIR/keys/custodian.json; remembers in DIR/custodian-height.
  */
 import { readFile } from 'node:fs/promises';
+import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { equalBytes, parseUtf8, utf8 } from '../../common/bytes.ts';
+import { equalBytes } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
 import { openKeystore } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
-import { readSecretFile, writeSecretFile } from '../../common/native/secret-file.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
-import { genesisHash } from '../../common/protocol/genesis.ts';
+import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
+import type { OrgId } from '../../common/protocol/primitives.ts';
 import { GENESIS_FILE, parseGenesisFile } from '../../config/genesis-file.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
-import { Custodian, type CustodianMemory } from './custodian.ts';
+import { Custodian } from './custodian.ts';
+import { openMemory } from './memory.ts';
 import { serveCustodian } from './socket.ts';
 
-const MAX_MEMORY_BYTES = 32;
-
-async function openMemory(path: string): Promise<CustodianMemory> {
-  const found = await readSecretFile(path, MAX_MEMORY_BYTES).catch((error: unknown) => {
-    if (error instanceof EmrError && error.code === 'SECRET_FILE_NOT_FOUND') return utf8('0');
-    throw error;
-  });
-  let seenHeight = Number(parseUtf8(found));
-  if (!Number.isSafeInteger(seenHeight) || seenHeight < 0) {
-    throw new EmrError(
-      'CUSTODIAN_MEMORY',
-      `${path} does not hold a height; restore it, or write the chain's current height into it`,
-    );
-  }
-  let writing = Promise.resolve();
-  return {
-    get seenHeight() {
-      return seenHeight;
-    },
-    remember(height) {
-      if (height <= seenHeight) return writing;
-      seenHeight = height;
-      writing = writing.then(() => writeSecretFile(path, utf8(String(height)), true));
-      return writing;
-    },
-  };
-}
+/** How long answers under way may take when the process is told to end. */
+const STOP_MS = 1_000;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { dir: { type: 'string' } } });
-  const dir = values.dir;
-  if (dir === undefined) throw new EmrError('USAGE', 'usage: custodian --dir DIR');
-  const config = parseNodeConfig(NODE_CONFIG_FILE, await readFile(join(dir, NODE_CONFIG_FILE), 'utf8'), dir);
-  if (config.custodian === null) {
-    throw new EmrError(
-      'CONFIG_INVALID',
-      `${join(dir, NODE_CONFIG_FILE)}: custodian is null; set custodian.socket to run one`,
-    );
-  }
-  const genesis = parseGenesisFile(GENESIS_FILE, await readFile(join(dir, GENESIS_FILE), 'utf8'));
-  const passphrase = await readPassphrase(choosePassphraseSource(undefined, process.env), {
-    prompt: 'Passphrase of the custodian key: ',
-  });
-  const { secret } = await openKeystore(join(dir, 'keys', 'custodian.json'), passphrase);
+  const dir = folderOf(process.argv.slice(2));
+  const { socket, genesis } = await readSettings(dir);
+  const secret = await openKey(join(dir, 'keys', 'custodian.json'));
   const sm2 = selectSm2Engine();
   if (sm2.fallbackReason !== undefined) log('warn', { reason: sm2.fallbackReason }, 'SM2 by the slow engine');
   const signer = sm2.createSigner(secret);
-  const organisation = genesis.organisations.find(
-    (o) => o.custodianKey !== null && equalBytes(o.custodianKey, signer.publicKey),
-  );
-  if (organisation === undefined) {
-    throw new EmrError(
-      'CUSTODIAN_KEY_UNKNOWN',
-      'no organisation of the genesis has this custodian key; is this the right keys/custodian.json?',
-    );
-  }
+  const orgId = organisationOf(genesis, signer.publicKey);
   const custodian = new Custodian({
-    orgId: organisation.orgId,
+    orgId,
     trusted: { chainId: genesisHash(genesis), fromHeight: 1, validators: genesis.validators },
     privateKey: secret,
     signer,
@@ -85,7 +42,7 @@ async function main(): Promise<void> {
     nowMs: () => Date.now(),
   });
   const server = await serveCustodian(
-    config.custodian.socket,
+    socket,
     async (demand) => {
       const answer = await custodian.answer(demand);
       log(
@@ -97,26 +54,94 @@ async function main(): Promise<void> {
     },
     (error) => {
       // A fault of ours with the key in memory: going on could be worse than stopping.
-      log('fatal', { error: error.message }, 'custodian stops');
+      log('fatal', { code: codeOf(error), error: error.message }, 'custodian stops');
       process.exit(70);
     },
   );
-  log('info', { orgId: organisation.orgId, socket: config.custodian.socket }, 'custodian ready');
+  log('info', { orgId, socket }, 'custodian ready');
+  endOnSignal(server, secret);
+}
+
+function folderOf(args: readonly string[]): string {
+  const usage = 'usage: node node/custodian/main.ts --dir DIR';
+  try {
+    const { dir } = parseArgs({ args: [...args], options: { dir: { type: 'string' } } }).values;
+    if (dir !== undefined && dir !== '') return dir;
+  } catch (cause) {
+    throw new EmrError('USAGE', `${(cause as Error).message}; ${usage}`, {}, { cause });
+  }
+  throw new EmrError('USAGE', usage);
+}
+
+async function readSettings(dir: string): Promise<{ readonly socket: string; readonly genesis: Genesis }> {
+  const config = parseNodeConfig(NODE_CONFIG_FILE, await readText(join(dir, NODE_CONFIG_FILE)), dir);
+  if (config.custodian === null) {
+    throw new EmrError(
+      'CONFIG_INVALID',
+      `${join(dir, NODE_CONFIG_FILE)}: custodian is null; set custodian.socket to run one`,
+    );
+  }
+  const genesis = parseGenesisFile(GENESIS_FILE, await readText(join(dir, GENESIS_FILE)));
+  return { socket: config.custodian.socket, genesis };
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    throw new EmrError(
+      'CONFIG_UNREADABLE',
+      `cannot read ${path} (${code}); is --dir the folder of a hospital's node?`,
+      { path },
+      { cause },
+    );
+  }
+}
+
+async function openKey(path: string): Promise<Uint8Array> {
+  const passphrase = await readPassphrase(choosePassphraseSource(undefined, process.env), {
+    prompt: 'Passphrase of the custodian key',
+  });
+  try {
+    return (await openKeystore(path, passphrase)).secret;
+  } finally {
+    passphrase.fill(0);
+  }
+}
+
+/** The organisation that the founders gave this key to: records' keys are wrapped for it. */
+function organisationOf(genesis: Genesis, publicKey: Uint8Array): OrgId {
+  const found = genesis.organisations.find((o) => o.custodianKey !== null && equalBytes(o.custodianKey, publicKey));
+  if (found !== undefined) return found.orgId;
+  throw new EmrError(
+    'CUSTODIAN_KEY_UNKNOWN',
+    'no organisation of the genesis has this custodian key; is this the right keys/custodian.json?',
+  );
+}
+
+/** Lets the answers under way leave, then erases the key. */
+function endOnSignal(server: Server, secret: Uint8Array): void {
+  const end = (): void => {
+    secret.fill(0);
+    process.exit(0);
+  };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
-      secret.fill(0);
-      server.close(() => process.exit(0));
-      setTimeout(() => process.exit(0), 1_000).unref();
+      server.close(end);
+      setTimeout(end, STOP_MS).unref();
     });
   }
 }
 
+const codeOf = (error: unknown): string => (error instanceof EmrError ? error.code : 'INTERNAL');
+
+/** JSON lines. Codes and counts only: never what a demand holds, whose record it is, or a key. */
 function log(level: string, fields: Readonly<Record<string, unknown>>, message: string): void {
   process.stdout.write(`${JSON.stringify({ level, time: Date.now(), ...fields, msg: message })}\n`);
 }
 
 main().catch((error: unknown) => {
-  const failure = error instanceof EmrError ? error : new EmrError('INTERNAL', String(error), {}, { cause: error });
-  process.stderr.write(`error ${failure.code}: ${failure.message}\n`);
+  process.stderr.write(`error ${codeOf(error)}: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exit(1);
 });

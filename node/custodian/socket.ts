@@ -2,9 +2,9 @@
  * The local socket between node and custodian: one demand, one answer, length-prefixed. The socket's file mode lets
  * the owner of both processes in and nobody else.
  */
-import { chmod, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { concatBytes, readU32be, u32be } from '../../common/bytes.ts';
+import { concatBytes, u32be } from '../../common/bytes.ts';
 import { decode, encode } from '../../common/codec.ts';
 import { EmrError } from '../../common/errors.ts';
 import {
@@ -15,38 +15,61 @@ import {
   releaseDemand,
   type ReleaseDemand,
 } from '../../common/protocol/release.ts';
+import { FrameDecoder } from '../frame-decoder.ts';
 
-/** A demand is judged in milliseconds; who takes longer to send one is not our node. */
+/** A demand is judged in milliseconds; who takes longer to send one, or to take its answer, is not our node. */
 const IDLE_MS = 5_000;
 /** Demands that wait; the custodian's own rate limit is far below what these can bring. */
 const MAX_CONNECTIONS = 64;
 
-function readFrame(socket: Socket, maxBytes: number, deadlineMs: number): Promise<Uint8Array> {
+/**
+ * Reads one message; what comes after it is left to the system's buffer, which is small.
+ * @param maxBytes of the message
+ * @param deadlineMs from now to its last byte
+ * @throws EmrError CUSTODIAN_TIMEOUT, CUSTODIAN_UNAVAILABLE, CUSTODIAN_PROTOCOL; the socket is destroyed then
+ */
+function readMessage(socket: Socket, maxBytes: number, deadlineMs: number): Promise<Uint8Array> {
+  const decoder = new FrameDecoder(maxBytes, 'CUSTODIAN_PROTOCOL');
   return new Promise((resolve, reject) => {
-    let buffered: Uint8Array = new Uint8Array(0);
-    const timer = setTimeout(() => fail('CUSTODIAN_TIMEOUT', 'no answer in time'), deadlineMs);
-    const fail = (code: string, message: string): void => {
+    const settle = (): void => {
       clearTimeout(timer);
-      socket.destroy();
-      reject(new EmrError(code, `custodian socket: ${message}`));
+      socket.pause();
+      socket.off('data', onData).off('error', onError).off('close', onClose);
+      // An error without a listener would end the process.
+      socket.on('error', () => undefined);
     };
-    socket.on('error', (error) => fail('CUSTODIAN_UNAVAILABLE', error.message));
-    socket.on('close', () => fail('CUSTODIAN_UNAVAILABLE', 'closed before the message was complete'));
-    socket.on('data', (chunk) => {
-      buffered = concatBytes(buffered, chunk);
-      const length = readU32be(buffered, 0);
-      if (length === undefined) return;
-      if (length > maxBytes) return fail('CUSTODIAN_PROTOCOL', `${length} bytes announced, ${maxBytes} accepted`);
-      if (buffered.length < 4 + length) return;
-      clearTimeout(timer);
-      resolve(buffered.subarray(4, 4 + length));
-    });
+    const fail = (error: Error): void => {
+      settle();
+      socket.destroy();
+      reject(error);
+    };
+    const unavailable = (message: string, cause?: Error): void =>
+      fail(new EmrError('CUSTODIAN_UNAVAILABLE', message, {}, { cause }));
+    const onError = (error: Error): void =>
+      unavailable('the custodian cannot be reached; its operator must start it', error);
+    const onClose = (): void => unavailable('the custodian ended without an answer; its log says why');
+    const onData = (chunk: Uint8Array): void => {
+      try {
+        for (const message of decoder.push(chunk)) {
+          settle();
+          return resolve(message);
+        }
+      } catch (error) {
+        fail(error as Error);
+      }
+    };
+    const timer = setTimeout(() => fail(new EmrError('CUSTODIAN_TIMEOUT', 'the custodian took too long')), deadlineMs);
+    socket.on('data', onData).on('error', onError).on('close', onClose);
   });
 }
 
 const framed = (payload: Uint8Array): Uint8Array => concatBytes(u32be(payload.length), payload);
 
-/** Serves demands until closed. @throws EmrError CUSTODIAN_SOCKET when the path cannot be used */
+/**
+ * Serves demands until closed.
+ * @param onFault told of what the custodian cannot go on with
+ * @throws EmrError CUSTODIAN_SOCKET when the path cannot be used
+ */
 export async function serveCustodian(
   path: string,
   answer: (demand: ReleaseDemand) => Promise<ReleaseAnswer>,
@@ -56,7 +79,7 @@ export async function serveCustodian(
   const server = createServer((socket) => {
     serveOne(socket, answer).catch((error: unknown) => {
       socket.destroy();
-      if (!(error instanceof EmrError && error.code.startsWith('CUSTODIAN_'))) onFault(error as Error);
+      if (!(error instanceof BadDemand)) onFault(error as Error);
     });
   });
   server.maxConnections = MAX_CONNECTIONS;
@@ -64,54 +87,74 @@ export async function serveCustodian(
   const mask = process.umask(0o177);
   try {
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (cause) =>
-        reject(new EmrError('CUSTODIAN_SOCKET', `cannot listen on ${path}: ${cause.message}`, {}, { cause })),
-      );
+      server.once('error', reject);
       server.listen(path, resolve);
     });
     await chmod(path, 0o600);
+  } catch (cause) {
+    throw new EmrError('CUSTODIAN_SOCKET', `cannot listen on ${path}: ${(cause as Error).message}`, {}, { cause });
   } finally {
     process.umask(mask);
   }
+  server.on('error', onFault);
   return server;
 }
 
-/** A socket file that nobody listens on is left over from a kill; one that answers is another custodian. */
+/**
+ * A socket that nobody listens on is left over from a kill; one that somebody does is another custodian's. Whatever is
+ * no socket was named by mistake, and is somebody's file.
+ */
 async function removeStaleSocket(path: string): Promise<void> {
-  const alive = await new Promise<boolean>((resolve) => {
+  const refuse = (why: string): EmrError => new EmrError('CUSTODIAN_SOCKET', `${path} ${why}`, { path });
+  const stat = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw refuse(`cannot be looked at (${error.code}); check custodian.socket in the configuration`);
+  });
+  if (stat === null) return;
+  if (!stat.isSocket()) throw refuse('is not a socket; choose another path for custodian.socket');
+  const heard = await new Promise<string>((resolve) => {
     const probe = connect(path, () => {
       probe.destroy();
-      resolve(true);
+      resolve('CONNECTED');
     });
-    probe.on('error', () => resolve(false));
+    probe.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'UNKNOWN'));
   });
-  if (alive) throw new EmrError('CUSTODIAN_SOCKET', `another custodian already listens on ${path}; stop it first`);
+  // Refused means that nobody listens. Anything else, a full queue for one, may be a custodian that is busy.
+  if (heard !== 'ECONNREFUSED') throw refuse(`is in use (${heard}); stop the other custodian first`);
   await unlink(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw new EmrError('CUSTODIAN_SOCKET', `cannot remove ${path}: ${error.message}`);
+    if (error.code !== 'ENOENT') throw refuse(`is left over and cannot be removed (${error.code})`);
   });
 }
+
+/** What came over the socket is no demand, or did not come whole: its sender's fault, and no reason to stop. */
+class BadDemand extends Error {}
 
 async function serveOne(socket: Socket, answer: (demand: ReleaseDemand) => Promise<ReleaseAnswer>): Promise<void> {
-  const bytes = await readFrame(socket, MAX_RELEASE_DEMAND_BYTES, IDLE_MS);
+  const bytes = await readMessage(socket, MAX_RELEASE_DEMAND_BYTES, IDLE_MS).catch((cause: unknown) => {
+    throw new BadDemand('no demand came', { cause });
+  });
   const demand = decode(releaseDemand, bytes, MAX_RELEASE_DEMAND_BYTES);
-  if (!demand.ok) throw new EmrError('CUSTODIAN_PROTOCOL', `a demand that cannot be read: ${demand.code}`);
-  socket.end(framed(encode(releaseAnswer, await answer(demand.value))));
+  if (!demand.ok) throw new BadDemand(demand.code);
+  const answered = framed(encode(releaseAnswer, await answer(demand.value)));
+  socket.setTimeout(IDLE_MS, () => socket.destroy());
+  socket.end(answered, () => socket.destroy());
 }
 
-/** The node's side. @throws EmrError CUSTODIAN_UNAVAILABLE, CUSTODIAN_TIMEOUT, CUSTODIAN_PROTOCOL */
+/**
+ * The node's side.
+ * @param timeoutMs for the whole exchange
+ * @throws EmrError CUSTODIAN_UNAVAILABLE, CUSTODIAN_TIMEOUT, CUSTODIAN_PROTOCOL
+ */
 export async function demandFromCustodian(
   path: string,
   demand: ReleaseDemand,
   timeoutMs: number,
 ): Promise<ReleaseAnswer> {
   const socket = connect(path);
+  const answering = readMessage(socket, MAX_RELEASE_ANSWER_BYTES, timeoutMs);
   socket.write(framed(encode(releaseDemand, demand)));
   try {
-    const answer = decode(
-      releaseAnswer,
-      await readFrame(socket, MAX_RELEASE_ANSWER_BYTES, timeoutMs),
-      MAX_RELEASE_ANSWER_BYTES,
-    );
+    const answer = decode(releaseAnswer, await answering, MAX_RELEASE_ANSWER_BYTES);
     if (!answer.ok) throw new EmrError('CUSTODIAN_PROTOCOL', `an answer that cannot be read: ${answer.code}`);
     return answer.value;
   } finally {

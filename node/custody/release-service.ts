@@ -11,14 +11,19 @@ import { encodeHeader } from '../../common/protocol/block.ts';
 import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
 import {
   MAX_RELEASE_ANSWER_BYTES,
+  MAX_RELEASE_CALL_BYTES,
+  refusal,
   type ReleaseAnswer,
   releaseAnswer,
   releaseCall,
   type ReleaseDemand,
 } from '../../common/protocol/release.ts';
 import {
+  type AccountEntry,
+  accountEntry,
   type RecordVersionEntry,
   recordVersionEntry,
+  type RequestEntry,
   requestEntry,
   stateKey,
 } from '../../common/protocol/state-entries.ts';
@@ -26,12 +31,16 @@ import { decodeTransaction, sidecarHashOf } from '../../common/protocol/transact
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import type { ChainPort, CustodyPort, ReleaseReply, StateAnswer, StatePort } from '../../rpc/ports.ts';
 import { demandFromCustodian } from '../custodian/socket.ts';
-import type { Network } from '../network/types.ts';
+import type { Member, Network } from '../network/types.ts';
 
 const CUSTODIAN_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 8_000;
-/** Demands for one grant that run at a time here: a requester that asks in a loop shares one answer. */
+/** Grants that are asked for at a time here; whoever asks for the same one meanwhile shares the answer. */
 const MAX_RUNNING = 256;
+/** What one member may ask of our custodian in a second: 30 of them together stay below what it answers in one. */
+const MAX_PEER_DEMANDS_PER_SECOND = 5;
+/** Another demand may show the custodian a newer block first; then this one has to show that block too. */
+const MAX_ATTEMPTS = 4;
 
 export interface ReleaseServiceOptions {
   readonly orgId: OrgId;
@@ -45,47 +54,64 @@ export interface ReleaseServiceOptions {
 export class ReleaseService implements CustodyPort {
   readonly #options: ReleaseServiceOptions;
   readonly #running = new Map<string, Promise<ReleaseAnswer>>();
+  /** Demands of each member in the current second. */
+  readonly #peerDemands = new Map<string, number>();
+  #peerWindowMs = 0;
 
   constructor(options: ReleaseServiceOptions) {
     this.#options = options;
-    // A member asks for the grant alone; everything else comes from this node's own executed state.
-    options.network.onRequest(
-      'release',
-      async function* (this: ReleaseService, _from: unknown, payload: Uint8Array) {
-        const call = decode(releaseCall, payload, 64);
-        if (!call.ok) throw new EmrError(call.code, call.message);
-        yield encode(releaseAnswer, await this.#askOwnCustodian(call.value.grantId));
-      }.bind(this),
-    );
+    options.network.onRequest('release', (from, payload) => this.#serve(from, payload));
+  }
+
+  /** A member asks for the grant alone; everything else comes from this node's own executed state. */
+  async *#serve(from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
+    const call = decode(releaseCall, payload, MAX_RELEASE_CALL_BYTES);
+    if (!call.ok) throw new EmrError(call.code, call.message);
+    const answer = this.#admits(from)
+      ? await this.#askOwnCustodian(call.value.grantId)
+      : refusal(this.#options.orgId, { code: 'RATE_LIMITED', message: 'too many demands; try again in a second' });
+    yield encode(releaseAnswer, answer);
+  }
+
+  #admits({ peerId }: Member): boolean {
+    const nowMs = performance.now();
+    if (nowMs - this.#peerWindowMs >= 1000) {
+      this.#peerWindowMs = nowMs;
+      this.#peerDemands.clear();
+    }
+    const demands = (this.#peerDemands.get(peerId) ?? 0) + 1;
+    this.#peerDemands.set(peerId, demands);
+    return demands <= MAX_PEER_DEMANDS_PER_SECOND;
   }
 
   async *release(grantId: Hash, signal: AbortSignal): AsyncIterable<ReleaseReply> {
     const found = await this.#findGrant(grantId);
     if ('code' in found) {
-      yield { kind: 'refused', orgId: this.#options.orgId, code: found.code, message: found.message };
+      yield toReply(refusal(this.#options.orgId, found));
       return;
     }
     const { orgId } = found.record;
-    const answer =
-      orgId === this.#options.orgId
-        ? await this.#askOwnCustodian(grantId)
-        : await this.#askPeer(orgId, grantId, signal);
-    yield toReply(answer);
+    const own = orgId === this.#options.orgId;
+    yield toReply(own ? await this.#askOwnCustodian(grantId) : await this.#askPeer(orgId, grantId, signal));
   }
 
-  async #findGrant(
-    grantId: Hash,
-  ): Promise<{ readonly record: RecordVersionEntry } | { readonly code: string; readonly message: string }> {
+  /** The grant and the record version that it is for, by this node's own state, or why there is nothing to release. */
+  async #findGrant(grantId: Hash): Promise<Grant | Refused> {
     const { state } = this.#options;
     const first = await state.read([{ kind: 'get', key: stateKey.request(grantId) }]);
     const request = valueOf(requestEntry, first.answers[0], 'request');
     if (request === null) return { code: 'GRANT_NOT_FOUND', message: 'there is no such request' };
+    const refused = refusalOf(request.status);
+    if (refused !== null) return refused;
+    const { recordId, version, requester } = request.request;
     const second = await state.read([
-      { kind: 'get', key: stateKey.recordVersion(request.request.recordId, request.request.version) },
+      { kind: 'get', key: stateKey.recordVersion(recordId, version) },
+      { kind: 'get', key: stateKey.account(requester) },
     ]);
     const record = valueOf(recordVersionEntry, second.answers[0], 'record version');
-    if (record === null) throw new InvariantError('a request for a record version that does not exist');
-    return { record };
+    const account = valueOf(accountEntry, second.answers[1], 'requester');
+    if (record === null || account === null) throw new InvariantError('a request of nobody, or for no record version');
+    return { record, requester: account };
   }
 
   /** One demand for a grant at a time: whoever asks meanwhile gets the same answer. */
@@ -95,11 +121,13 @@ export class ReleaseService implements CustodyPort {
     if (running !== undefined) return running;
     const { orgId } = this.#options;
     if (this.#running.size >= MAX_RUNNING) {
-      return Promise.resolve(refused(orgId, 'RATE_LIMITED', 'too many releases at a time; try again in a second'));
+      return Promise.resolve(
+        refusal(orgId, { code: 'RATE_LIMITED', message: 'too many releases at a time; try again in a second' }),
+      );
     }
-    const asked = this.#demand(grantId)
+    const asked = this.#demandUntilCurrent(grantId)
       .catch((error: unknown) => {
-        if (error instanceof EmrError) return refused(orgId, error.code, error.message);
+        if (error instanceof EmrError) return refusal(orgId, error);
         throw error;
       })
       .finally(() => this.#running.delete(id));
@@ -107,29 +135,38 @@ export class ReleaseService implements CustodyPort {
     return asked;
   }
 
+  async #demandUntilCurrent(grantId: Hash): Promise<ReleaseAnswer> {
+    for (let attempt = 1; ; attempt += 1) {
+      const answer = await this.#demand(grantId);
+      const overtaken = answer.kind === 'refused' && answer.code === 'CUSTODIAN_ROLLBACK';
+      if (!overtaken || attempt === MAX_ATTEMPTS) return answer;
+    }
+  }
+
   async #demand(grantId: Hash): Promise<ReleaseAnswer> {
     const { orgId, custodianSocket } = this.#options;
-    if (custodianSocket === null) return refused(orgId, 'NO_CUSTODIAN', `${orgId} runs no custodian`);
-    const demand = await this.#evidence(grantId);
-    if ('code' in demand) return refused(orgId, demand.code, demand.message);
+    if (custodianSocket === null) {
+      return refusal(orgId, { code: 'NO_CUSTODIAN', message: `${orgId} runs no custodian` });
+    }
+    const grant = await this.#findGrant(grantId);
+    if ('code' in grant) return refusal(orgId, grant);
+    // Its own custodian would say so too; but nobody shall keep it busy with the records of others.
+    if (grant.record.orgId !== orgId) {
+      return refusal(orgId, { code: 'WRONG_CUSTODIAN', message: `the record was written at ${grant.record.orgId}` });
+    }
+    const demand = await this.#evidence(grantId, grant);
+    if ('code' in demand) return refusal(orgId, demand);
     return demandFromCustodian(custodianSocket, demand, CUSTODIAN_TIMEOUT_MS);
   }
 
   /** Proofs of everything that the custodian judges, all under one header. */
-  async #evidence(grantId: Hash): Promise<ReleaseDemand | { readonly code: string; readonly message: string }> {
+  async #evidence(grantId: Hash, { record, requester }: Grant): Promise<ReleaseDemand | Refused> {
     const { state, chain } = this.#options;
-    const found = await this.#findGrant(grantId);
-    if ('code' in found) return found;
-    const { record } = found;
-    const requestKey = stateKey.request(grantId);
-    const before = await state.read([{ kind: 'get', key: requestKey }]);
-    const request = valueOf(requestEntry, before.answers[0], 'request');
-    if (request === null) return { code: 'GRANT_NOT_FOUND', message: 'there is no such request' };
-    if (request.status !== 'granted') return refusalOf(request.status);
     const { at, answers } = await state.read([
-      { kind: 'get', key: requestKey, prove: true },
+      { kind: 'get', key: stateKey.request(grantId), prove: true },
       { kind: 'get', key: stateKey.recordVersion(record.recordId, record.version), prove: true },
-      { kind: 'get', key: stateKey.account(request.request.requester), prove: true },
+      { kind: 'get', key: stateKey.account(requester.id), prove: true },
+      { kind: 'get', key: stateKey.organisation(requester.orgId), prove: true },
       { kind: 'get', key: stateKey.params(), prove: true },
     ]);
     const [header, certificate] = await Promise.all([chain.header(at.height), chain.certificate(at.height)]);
@@ -143,7 +180,8 @@ export class ReleaseService implements CustodyPort {
       request: proofOf(answers[0]),
       recordVersion: proofOf(answers[1]),
       requester: proofOf(answers[2]),
-      params: proofOf(answers[3]),
+      requesterOrg: proofOf(answers[3]),
+      params: proofOf(answers[4]),
       sidecar,
     };
   }
@@ -163,29 +201,43 @@ export class ReleaseService implements CustodyPort {
 
   async #askPeer(orgId: OrgId, grantId: Hash, signal: AbortSignal): Promise<ReleaseAnswer> {
     const { network } = this.#options;
-    const peer = network.peers().find((p) => p.member.orgId === orgId && p.connected);
-    if (peer === undefined) {
-      return refused(
-        orgId,
-        'CUSTODIAN_UNAVAILABLE',
-        `${orgId}, which keeps the key, is not connected; its ciphertext is served by replicas, its key is not`,
-      );
-    }
+    const nodes = network.peers().filter((p) => p.member.orgId === orgId && p.connected);
+    // An organisation's observer, if it has one, need not be the node that its custodian trusts with demands.
+    const peer = nodes.find((p) => p.member.role === 'validator') ?? nodes[0];
+    if (peer === undefined) return away(orgId);
+    const options = { maxFrames: 1, maxFrameBytes: MAX_RELEASE_ANSWER_BYTES, idleTimeoutMs: PEER_TIMEOUT_MS, signal };
+    let answered: Uint8Array | undefined;
     try {
-      const options = { maxFrames: 1, maxFrameBytes: MAX_RELEASE_ANSWER_BYTES, idleTimeoutMs: PEER_TIMEOUT_MS, signal };
-      for await (const frame of network.request(peer.peerId, 'release', encode(releaseCall, { grantId }), options)) {
-        const answer = decode(releaseAnswer, frame, MAX_RELEASE_ANSWER_BYTES);
-        return answer.ok
-          ? answer.value
-          : refused(orgId, 'PEER_PROTOCOL', `${orgId} answered with something unreadable`);
-      }
-      return refused(orgId, 'PEER_PROTOCOL', `${orgId} answered nothing`);
+      // To the end of the answer, so that the stream closes in order and is not reset.
+      const frames = network.request(peer.peerId, 'release', encode(releaseCall, { grantId }), options);
+      for await (const frame of frames) answered = frame;
     } catch (error) {
-      if (error instanceof EmrError) return refused(orgId, error.code, error.message);
-      throw error;
+      if (!(error instanceof EmrError)) throw error;
+      if (error.code === 'PEER_UNAVAILABLE' || error.code === 'PEER_TIMEOUT') return away(orgId);
+      return refusal(orgId, error);
     }
+    const answer = decode(releaseAnswer, answered ?? new Uint8Array(0), MAX_RELEASE_ANSWER_BYTES);
+    // Whoever answers answers for itself: another's name would put the blame there for what is wrong with it.
+    if (answer.ok && answer.value.orgId === orgId) return answer.value;
+    return refusal(orgId, { code: 'PEER_PROTOCOL', message: `${orgId} answered with something unreadable` });
   }
 }
+
+interface Grant {
+  readonly record: RecordVersionEntry;
+  readonly requester: AccountEntry;
+}
+
+interface Refused {
+  readonly code: string;
+  readonly message: string;
+}
+
+const away = (orgId: OrgId): ReleaseAnswer =>
+  refusal(orgId, {
+    code: 'CUSTODIAN_UNAVAILABLE',
+    message: `${orgId}, which keeps the key, cannot be reached; its ciphertext is served by replicas, its key is not`,
+  });
 
 function valueOf<T>(codec: Codec<T>, answer: StateAnswer | undefined, what: string): T | null {
   if (answer?.kind !== 'get') throw new InvariantError(`no answer about the ${what}`);
@@ -197,14 +249,17 @@ function proofOf(answer: StateAnswer | undefined): Uint8Array {
   return answer.proof;
 }
 
-function refusalOf(status: string): { readonly code: string; readonly message: string } {
-  if (status === 'revoked') return { code: 'GRANT_REVOKED', message: 'the grant was revoked' };
-  if (status === 'ended') return { code: 'GRANT_EXPIRED', message: 'the grant has ended' };
-  return { code: 'REQUEST_NOT_GRANTED', message: `the request is ${status}` };
-}
-
-function refused(orgId: OrgId, code: string, message: string): ReleaseAnswer {
-  return { kind: 'refused', orgId, code, message: message.slice(0, 300) };
+function refusalOf(status: RequestEntry['status']): Refused | null {
+  switch (status) {
+    case 'granted':
+      return null;
+    case 'revoked':
+      return { code: 'GRANT_REVOKED', message: 'the grant was revoked' };
+    case 'ended':
+      return { code: 'GRANT_EXPIRED', message: 'the grant has ended' };
+    default:
+      return { code: 'REQUEST_NOT_GRANTED', message: `the request is ${status}` };
+  }
 }
 
 function toReply(answer: ReleaseAnswer): ReleaseReply {

@@ -10,7 +10,7 @@ import type { Multiaddr } from '@multiformats/multiaddr';
 import { bytesToHex } from '../../common/bytes.ts';
 import { EmrError, InvariantError } from '../../common/errors.ts';
 import { DIRECT_PROTOCOL, DirectChannel } from './direct-channel.ts';
-import { FrameDecoder } from './frames.ts';
+import { FrameDecoder } from '../frame-decoder.ts';
 import { createMembersOnlyNode, MAX_GOSSIP_BYTES, MAX_STREAMS_PER_CONNECTION } from './libp2p-node.ts';
 import type { MembersOnlyNode } from './libp2p-node.ts';
 import { parseMemberAddress } from './member-address.ts';

@@ -5,7 +5,8 @@
 import type { Connection, Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
 import { concatBytes, parseUtf8, utf8 } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
-import { FrameDecoder, sendFrame } from './frames.ts';
+import { FrameDecoder } from '../frame-decoder.ts';
+import { sendFrame } from './frames.ts';
 import type { Member, RequestProtocol } from './types.ts';
 
 export const requestProtocolId = (name: RequestProtocol): string => `/emrchain/${name}/1`;

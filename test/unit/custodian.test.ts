@@ -1,4 +1,6 @@
 /** The custodian: it releases for a grant that a certified state proves, and for nothing else. */
+import { stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import { type Codec, encode } from '../../common/codec.ts';
 import { sm2Decrypt, sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
@@ -11,6 +13,8 @@ import { releaseSigningHash, voteSigningHash } from '../../common/protocol/signi
 import {
   accountEntry,
   type AccountEntry,
+  organisationEntry,
+  type OrganisationEntry,
   paramsEntry,
   recordVersionEntry,
   type RecordVersionEntry,
@@ -21,6 +25,7 @@ import {
 import { encodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol/transaction.ts';
 import { sortedValidatorSet, validatorSetHash } from '../../common/protocol/validator-set.ts';
 import { Custodian } from '../../node/custodian/custodian.ts';
+import { openMemory } from '../../node/custodian/memory.ts';
 import { applyWrites, EMPTY, nodeKey, proveKey } from '../../vm/state-tree/index.ts';
 
 const { engine, createSigner, random } = selectSm2Engine();
@@ -55,6 +60,7 @@ interface World {
   timestampMs: number;
   height: number;
   accountStatus: AccountEntry['status'];
+  orgStatus: OrganisationEntry['status'];
   recordOrg: string;
   wrapTo: string;
   wrapPlain: Uint8Array;
@@ -68,6 +74,7 @@ const good: World = {
   timestampMs: NOW - 1_000,
   height: 50,
   accountStatus: 'active',
+  orgStatus: 'active',
   recordOrg: 'hospital-a',
   wrapTo: 'hospital-a',
   wrapPlain: wrapPlaintext(recordKey, recordId, 1),
@@ -153,6 +160,13 @@ function demandOf(change: Partial<World>): { demand: ReleaseDemand; grantId: Uin
     enrolledMs: 1,
     enrolledBy: null,
   });
+  put(stateKey.organisation('hospital-b'), organisationEntry, {
+    orgId: 'hospital-b',
+    name: 'Hospital B',
+    status: world.orgStatus,
+    custodianKey: null,
+    sinceMs: 1,
+  });
   entries.sort(([a], [b]) => Buffer.compare(a, b));
   const applied = applyWrites(
     { getNode: () => undefined },
@@ -201,6 +215,7 @@ function demandOf(change: Partial<World>): { demand: ReleaseDemand; grantId: Uin
       request: proof(stateKey.request(grantId)),
       recordVersion: proof(stateKey.recordVersion(recordId, 1)),
       requester: proof(stateKey.account(REQUESTER)),
+      requesterOrg: proof(stateKey.organisation('hospital-b')),
       params: proof(stateKey.params()),
       sidecar: world.sidecarEdit(sidecar),
     },
@@ -260,6 +275,7 @@ t.test('everything else is refused, each with its code', async (t) => {
     ['ended', { status: 'ended' }, 'GRANT_EXPIRED'],
     ["over by the custodian's clock, though not yet swept", { notAfterMs: NOW - 1 }, 'GRANT_EXPIRED'],
     ['requester suspended after the grant', { accountStatus: 'suspended' }, 'ACCOUNT_SUSPENDED'],
+    ["requester's organisation suspended after the grant", { orgStatus: 'suspended' }, 'ORG_SUSPENDED'],
     ['two of four signatures', { signedBy: [0, 1] }, 'CERTIFICATE_QUORUM'],
     ['one signature three times', { signedBy: [1, 1, 1] }, 'CERTIFICATE_SIGNERS'],
     ['an old block', { timestampMs: NOW - 91_000 }, 'CUSTODIAN_STALE_STATE'],
@@ -300,8 +316,6 @@ t.test('proofs and heads that do not belong together', async (t) => {
   });
   t.equal(codeOf(await wrongChain.answer(demand)), 'CHAIN_ID_MISMATCH');
 
-  const keeper = custodian();
-  t.equal(codeOf(await keeper.answer(revoked)), 'GRANT_REVOKED');
   t.equal(
     codeOf(await custodian(NOW, 51).answer(demand)),
     'CUSTODIAN_ROLLBACK',
@@ -312,13 +326,63 @@ t.test('proofs and heads that do not belong together', async (t) => {
   t.equal(codeOf(await seen.answer(demand)), 'CUSTODIAN_ROLLBACK');
 });
 
-t.test('a flood is slowed down', async (t) => {
+t.test('what was seen counts, whatever was answered', async (t) => {
+  const { demand } = demandOf({});
+  const later: [string, Partial<World>, string][] = [
+    ['a revocation', { status: 'revoked' }, 'GRANT_REVOKED'],
+    ['a suspension', { accountStatus: 'suspended' }, 'ACCOUNT_SUSPENDED'],
+    ['a block that is too old already', { timestampMs: NOW - 91_000 }, 'CUSTODIAN_STALE_STATE'],
+    ['a demand without its sidecar', { sidecarEdit: (b) => b.slice(1) }, 'SIDECAR_MISMATCH'],
+  ];
+  for (const [name, change, code] of later) {
+    const keeper = custodian();
+    t.equal(codeOf(await keeper.answer(demandOf({ ...change, height: 51 }).demand)), code, name);
+    t.equal(codeOf(await keeper.answer(demand)), 'CUSTODIAN_ROLLBACK', 'then the state from before it');
+  }
+  const keeper = custodian();
+  const forged = demandOf({ height: 99, signedBy: [0, 1] }).demand;
+  t.equal(codeOf(await keeper.answer(forged)), 'CERTIFICATE_QUORUM');
+  t.equal(codeOf(await keeper.answer(demand)), 'RELEASED', 'a head that is not proven counts for nothing');
+  const both = await Promise.all([
+    keeper.answer(demandOf({ height: 52 }).demand),
+    keeper.answer(demandOf({ height: 53, status: 'revoked' }).demand),
+  ]);
+  t.same(both.map(codeOf), ['CUSTODIAN_ROLLBACK', 'GRANT_REVOKED'], 'nor is a revocation overtaken by what came first');
+});
+
+t.test('the height survives a restart, and what is no height is refused', async (t) => {
+  const path = join(t.testdir({}), 'custodian-height');
+  const first = await openMemory(path);
+  t.equal(first.seenHeight, 0, 'a new custodian has seen nothing');
+  await Promise.all([first.remember(7), first.remember(9), first.remember(8)]);
+  t.equal((await openMemory(path)).seenHeight, 9, 'the highest, whatever the order');
+  t.equal((await stat(path)).mode & 0o777, 0o600);
+  for (const text of ['', ' ', '-1', '1.5', '1e3', '0x10', 'ten', '9007199254740993', '12 13', '\u0661']) {
+    await writeFile(path, text, { mode: 0o600 });
+    await t.rejects(openMemory(path), { code: 'CUSTODIAN_MEMORY' }, JSON.stringify(text));
+  }
+  await writeFile(path, '41\n', { mode: 0o600 });
+  t.equal((await openMemory(path)).seenHeight, 41, 'as an operator writes it');
+  const gone = await openMemory(join(t.testdir({}), 'no', 'such', 'folder'));
+  await t.rejects(gone.remember(1), { code: /^SECRET_FILE_/ });
+  await t.rejects(gone.remember(2), { code: /^SECRET_FILE_/ }, 'and nothing is released after that');
+});
+
+t.test('a flood is slowed down, and repetition is no flood of answers', async (t) => {
   const keeper = custodian();
   const { demand } = demandOf({ status: 'pending' });
   const codes = new Map<string, number>();
-  for (let i = 0; i < 60; i += 1) {
-    const code = codeOf(await keeper.answer(demand));
+  const ask = async (of: Custodian, what: ReleaseDemand): Promise<void> => {
+    const code = codeOf(await of.answer(what));
     codes.set(code, (codes.get(code) ?? 0) + 1);
-  }
-  t.same(Object.fromEntries(codes), { REQUEST_NOT_GRANTED: 50, RATE_LIMITED: 10 });
+  };
+  for (let i = 0; i < 210; i += 1) await ask(keeper, demand);
+  t.same(Object.fromEntries(codes), { REQUEST_NOT_GRANTED: 200, RATE_LIMITED: 10 });
+
+  codes.clear();
+  const other = custodian();
+  const many = Array.from({ length: 52 }, (_, i) => demandOf({ notAfterMs: NOW + 60_000 + i }).demand);
+  for (let i = 0; i < 60; i += 1) await ask(other, many[0] as ReleaseDemand);
+  for (const each of many) await ask(other, each);
+  t.same(Object.fromEntries(codes), { RELEASED: 60 + 50, RATE_LIMITED: 2 }, 'only new answers are dear');
 });
