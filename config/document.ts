@@ -29,7 +29,12 @@ export interface Schema {
 
 const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: true, strictRequired: false, verbose: true });
 ajv.addKeyword({ keyword: 'remedy', schemaType: 'string' });
-const compiled = new Map<Schema, ReturnType<typeof ajv.compile>>();
+// For documentation: bounds that are checked elsewhere, with a message of their own.
+ajv.addKeyword({ keyword: 'least', schemaType: 'number' });
+const compiled = new WeakMap<Schema, ReturnType<typeof ajv.compile>>();
+/** Of a document that is none at all, the first problems say enough. */
+const MAX_PROBLEMS = 50;
+const MAX_SYNTAX_PROBLEMS = 5;
 
 /** Thrown when a document cannot be used; `problems` has every finding at once. */
 export class ConfigError extends EmrError {
@@ -61,14 +66,25 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
     throw new ConfigError([{ file, line: 1, column: 1, path: '', message: 'the file is larger than 1 MiB' }]);
   }
   const lines = new LineCounter();
-  const document = parseDocument(source, { lineCounter: lines, strict: true, uniqueKeys: true, prettyErrors: false });
+  const document = parseDocument(source, {
+    lineCounter: lines,
+    strict: true,
+    uniqueKeys: true,
+    prettyErrors: false,
+    logLevel: 'error',
+  });
   const at = (path: readonly (string | number)[], message: string): Problem => {
     const { line, column } = locate(document, lines, path);
     return { file, line, column, path: path.join('.'), message };
   };
-  if (document.errors.length > 0) {
+  // Warnings are tags and directives that mean nothing here, and so not what their author thinks.
+  const broken = [...document.errors, ...document.warnings];
+  if (broken.some(({ message }) => message.includes('Maximum call stack'))) {
+    throw new ConfigError([at([], 'nested far too deeply; this is no file of ours')]);
+  }
+  if (broken.length > 0) {
     throw new ConfigError(
-      document.errors.map((e) => {
+      broken.slice(0, MAX_SYNTAX_PROBLEMS).map((e) => {
         const { line, col } = lines.linePos(e.pos[0]);
         return {
           file,
@@ -82,7 +98,8 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
   }
   let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown;
+    // A file without anything but comments is one in which nothing is set.
+    value = (document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown) ?? {};
   } catch {
     throw new ConfigError([at([], 'YAML aliases are not accepted; write the value out')]);
   }
@@ -92,10 +109,15 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
     compiled.set(schema, validate);
   }
   if (!validate(value)) {
-    const errors = (validate.errors ?? []).filter((e) => e.keyword !== 'oneOf' && e.keyword !== 'if');
-    throw new ConfigError(errors.slice(0, 50).map((e) => at(errorPath(e), errorMessage(e))));
+    const errors = (validate.errors ?? []).filter(saysWhatToMend);
+    throw new ConfigError(errors.slice(0, MAX_PROBLEMS).map((e) => at(errorPath(e), errorMessage(e))));
   }
   return { value: value as T, problem: at };
+}
+
+/** Of a choice between null and something, the complaint that it is not null, and that nothing fits, help nobody. */
+function saysWhatToMend({ keyword, params }: ErrorObject): boolean {
+  return keyword !== 'anyOf' && !(keyword === 'type' && (params as { type: string }).type === 'null');
 }
 
 function errorPath(error: ErrorObject): (string | number)[] {

@@ -11,6 +11,7 @@ import { type ChainParams, chainParams, DEFAULT_CHAIN_PARAMS } from '../common/p
 import type { Genesis } from '../common/protocol/genesis.ts';
 import { ROLES, type Role } from '../common/protocol/policy.ts';
 import { sortedValidatorSet } from '../common/protocol/validator-set.ts';
+import { isPeerId, NOT_A_PEER_ID } from './addresses.ts';
 import { checkDocument, ConfigError, type Problem, type Schema } from './document.ts';
 
 export const GENESIS_FILE = 'genesis.yaml';
@@ -31,6 +32,36 @@ const member = {
   publicKey: hex(64, 'the SM2 public key'),
   peerId: { type: 'string', pattern: '^[1-9A-HJ-NP-Za-km-z]{20,64}$', remedy: 'write the peer id, such as 12D3KooW…' },
 };
+
+interface Param {
+  /** Below this a network stalls from its first block on. What a vote may set is narrower still (vm/params.ts). */
+  readonly least: number;
+  readonly meaning: string;
+}
+
+const PARAM_TABLE: Readonly<Record<keyof ChainParams, Param>> = {
+  maxBlockBytes: { least: 65_536, meaning: 'Bytes of transactions and sidecars in one block.' },
+  maxBlockTxs: { least: 1, meaning: 'Transactions in one block.' },
+  maxClockDriftMs: { least: 100, meaning: "How far a proposal's timestamp may be from the voter's clock." },
+  viewTimeoutMs: { least: 50, meaning: 'First view timer of a height; it doubles with each view.' },
+  viewTimeoutCapMs: { least: 50, meaning: 'Longest view timer.' },
+  heartbeatMs: {
+    least: 1_000,
+    meaning: 'While a grant is active, a block is due this often. Custodians take no state older than three of them.',
+  },
+  leaderDemotionBlocks: { least: 0, meaning: 'Blocks for which a validator that was skipped as leader comes last.' },
+  txValidityMs: { least: 1_000, meaning: 'Longest validity of a transaction.' },
+  requestTtlMs: { least: 1_000, meaning: 'A pending access request without a decision ends after this.' },
+  maxGrantMs: { least: 1_000, meaning: 'Longest access that a grant gives, whatever a policy says.' },
+  roleCoolingMs: { least: 0, meaning: 'A role fills an approval slot only this long after it was granted.' },
+  recoveryDelayMs: { least: 0, meaning: "Between opening and completing the recovery of an account's key." },
+  governanceDelayMs: { least: 0, meaning: 'Between an accepted vote and its effect.' },
+  governanceTtlMs: { least: 1_000, meaning: 'An open proposal ends after this.' },
+  replicas: { least: 0, meaning: "Organisations beside the writer's that must hold each ciphertext." },
+  orgStorageBytes: { least: 0, meaning: 'Ciphertext that one organisation may have stored by the others.' },
+  maxOpenRequests: { least: 1, meaning: 'Pending access requests of one person.' },
+};
+const PARAMS = Object.entries(PARAM_TABLE) as [keyof ChainParams, Param][];
 
 export const genesisSchema: Schema = {
   type: 'object',
@@ -57,9 +88,9 @@ export const genesisSchema: Schema = {
       additionalProperties: false,
       default: {},
       properties: Object.fromEntries(
-        Object.entries(DEFAULT_CHAIN_PARAMS).map(([name, value]) => [
+        PARAMS.map(([name, { least, meaning }]) => [
           name,
-          { type: 'integer', minimum: 0, default: value },
+          { type: 'integer', minimum: 0, default: DEFAULT_CHAIN_PARAMS[name], least, description: meaning },
         ]),
       ),
     },
@@ -172,6 +203,7 @@ export function parseGenesisFile(file: string, source: string): Genesis {
     members.forEach((m, i) => {
       checkKey([list, i, 'publicKey'], m.publicKey);
       checkOrg([list, i, 'orgId'], m.orgId);
+      if (!isPeerId(m.peerId)) say([list, i, 'peerId'], NOT_A_PEER_ID);
       if (peers.has(m.peerId)) say([list, i, 'peerId'], 'two members have the same peer id');
       peers.add(m.peerId);
       if (list === 'validators' && validating.has(m.orgId))
@@ -228,12 +260,8 @@ function paramProblems(params: ChainParams, at: (name: string, message: string) 
   for (const name of Object.keys(params) as (keyof ChainParams)[]) {
     if (!chainParamFits(name, params[name])) problems.push(at(name, 'is larger than this parameter may be'));
   }
-  need(params.maxBlockBytes >= 65_536, 'maxBlockBytes', 'must be at least 65536');
-  need(params.maxBlockTxs >= 1, 'maxBlockTxs', 'must be at least 1');
-  need(params.viewTimeoutMs >= 50, 'viewTimeoutMs', 'must be at least 50');
+  for (const [name, { least }] of PARAMS) need(params[name] >= least, name, `must be at least ${least}`);
   need(params.viewTimeoutCapMs >= params.viewTimeoutMs, 'viewTimeoutCapMs', 'must not be below viewTimeoutMs');
-  need(params.maxClockDriftMs >= 100, 'maxClockDriftMs', 'must be at least 100');
-  need(params.txValidityMs >= 1_000, 'txValidityMs', 'must be at least 1000');
   return problems;
 }
 

@@ -3,7 +3,8 @@
  * such parameter is on chain (common/protocol/chain-params.ts), so that no local setting can split or stop the network.
  */
 import { isAbsolute, join } from 'node:path';
-import { type Checked, checkDocument, ConfigError, type Schema } from './document.ts';
+import { isListenAddress, isMemberAddress, NOT_AN_ADDRESS } from './addresses.ts';
+import { type Checked, checkDocument, ConfigError, type Problem, type Schema } from './document.ts';
 
 export const NODE_CONFIG_FILE = 'config.yaml';
 
@@ -37,7 +38,7 @@ export interface NodeConfig {
 /** `sun_path` holds 108 bytes on Linux and 104 elsewhere, with a final zero. */
 const MAX_SOCKET_PATH = 103;
 
-const MULTIADDR = '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}(/p2p/[1-9A-HJ-NP-Za-km-z]+)?$';
+const MULTIADDR = '^/(ip4|ip6|dns4|dns6|dns)/[^/]+/tcp/[0-9]{1,5}$';
 
 const section = (description: string, properties: Schema, extra: Schema = {}): Schema => ({
   type: 'object',
@@ -66,7 +67,7 @@ export const nodeConfigSchema: Schema = {
         description: 'Addresses of the other members, each with its peer id.',
         items: {
           type: 'string',
-          pattern: MULTIADDR.replace(')?$', ')$'),
+          pattern: MULTIADDR.replace('$', '/p2p/[1-9A-HJ-NP-Za-km-z]+$'),
           remedy: 'write e.g. /dns4/hospital-b.example/tcp/7600/p2p/12D3KooW…',
         },
         maxItems: 200,
@@ -123,6 +124,7 @@ export const nodeConfigSchema: Schema = {
             type: 'object',
             additionalProperties: false,
             required: ['certFile', 'keyFile'],
+            remedy: 'write null, or certFile: and keyFile: with paths below it',
             properties: { certFile: { type: 'string', minLength: 1 }, keyFile: { type: 'string', minLength: 1 } },
           },
         ],
@@ -193,6 +195,7 @@ export const nodeConfigSchema: Schema = {
           type: 'object',
           additionalProperties: false,
           required: ['socket'],
+          remedy: 'write null, or socket: and a path below it',
           properties: { socket: { type: 'string', minLength: 1, maxLength: 100 } },
         },
       ],
@@ -240,27 +243,30 @@ export const nodeConfigSchema: Schema = {
  * @throws ConfigError naming each line and remedy
  */
 export function parseNodeConfig(file: string, source: string, dir: string): NodeConfig {
-  // An empty file is a valid configuration: all defaults.
-  const checked: Checked<NodeConfig> = checkDocument(file, source.trim() === '' ? '{}' : source, nodeConfigSchema);
+  const checked: Checked<NodeConfig> = checkDocument(file, source, nodeConfigSchema);
   const { value } = checked;
-  const loopback = ['127.0.0.1', '::1', 'localhost'].includes(value.rpc.host);
-  if (value.rpc.openReads && !loopback) {
-    throw new ConfigError([
-      checked.problem(
-        ['rpc', 'openReads'],
-        'ledger metadata must not be open to a network; set openReads: false and use tokens, or bind rpc.host to 127.0.0.1',
-      ),
-    ]);
-  }
   const resolve = (path: string): string => (isAbsolute(path) ? path : join(dir, path));
-  if (value.custodian !== null && resolve(value.custodian.socket).length > MAX_SOCKET_PATH) {
-    throw new ConfigError([
-      checked.problem(
-        ['custodian', 'socket'],
-        `the path is longer than ${MAX_SOCKET_PATH} characters, which sockets cannot have; write a shorter absolute path`,
-      ),
-    ]);
-  }
+  const problems: Problem[] = [];
+  const need = (ok: boolean, path: readonly (string | number)[], message: string): void => {
+    if (!ok) problems.push(checked.problem(path, message));
+  };
+  value.network.listen.forEach((address, i) => {
+    need(isListenAddress(address), ['network', 'listen', i], `${NOT_AN_ADDRESS}, or 0 for any, and no /p2p/`);
+  });
+  value.network.peers.forEach((address, i) => {
+    need(isMemberAddress(address), ['network', 'peers', i], `${NOT_AN_ADDRESS}, and /p2p/ with the member's peer id`);
+  });
+  need(
+    !value.rpc.openReads || ['127.0.0.1', '::1', 'localhost'].includes(value.rpc.host),
+    ['rpc', 'openReads'],
+    'ledger metadata must not be open to a network; set openReads: false and use tokens, or bind rpc.host to 127.0.0.1',
+  );
+  need(
+    value.custodian === null || Buffer.byteLength(resolve(value.custodian.socket)) <= MAX_SOCKET_PATH,
+    ['custodian', 'socket'],
+    `the path is longer than ${MAX_SOCKET_PATH} bytes, which sockets cannot have; write a shorter absolute path`,
+  );
+  if (problems.length > 0) throw new ConfigError(problems);
   return {
     ...value,
     rpc: {

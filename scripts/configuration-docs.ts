@@ -5,7 +5,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { format } from 'prettier';
-import { DEFAULT_CHAIN_PARAMS } from '../common/protocol/chain-params.ts';
 import type { Schema } from '../config/document.ts';
 import { genesisSchema } from '../config/genesis-file.ts';
 import { nodeConfigSchema } from '../config/node-config.ts';
@@ -49,7 +48,7 @@ const table = (properties: Properties): string =>
 /** The whole document, formatted as the repository's other ones. */
 export async function configurationDocument(): Promise<string> {
   const { params, ...rest } = genesisSchema['properties'] as Properties;
-  void params;
+  const parameters = Object.entries((params?.['properties'] ?? {}) as Properties);
   const text = `# Configuration
 
 Made by \`scripts/configuration-docs.ts\` out of the schemas; change those, not this page.
@@ -78,13 +77,16 @@ ${table(rest)}
 
 What is left out takes its default. Times are in milliseconds.
 
-| parameter | default |
-| --- | --- |
-${Object.entries(DEFAULT_CHAIN_PARAMS)
-  .map(([name, value]) => `| \`${name}\` | ${value} |`)
+| parameter | default | least | meaning |
+| --- | --- | --- | --- |
+${parameters
+  .map(
+    ([name, { default: preset, least, description }]) =>
+      `| \`${name}\` | ${said(preset)} | ${said(least)} | ${cell(said(description))} |`,
+  )
   .join('\n')}
 
-What each means stands in \`common/protocol/chain-params.ts\`, its bounds in [limits.md](limits.md).
+The most that each may be, and why, stands in [limits.md](limits.md#chain-parameters).
 `;
   return format(text, { parser: 'markdown', printWidth: 120, singleQuote: true, proseWrap: 'preserve' });
 }

@@ -12,9 +12,8 @@ import { readKeystore } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
 import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
 import { genesisHash } from '../../common/protocol/genesis.ts';
-import { checkDocument } from '../../config/document.ts';
 import { formatGenesisFile, GENESIS_FILE, parseGenesisFile } from '../../config/genesis-file.ts';
-import { genesisFromCards, type MemberCard, memberCardSchema } from '../../config/member-card.ts';
+import { genesisFromCards, type MemberCard, parseMemberCard } from '../../config/member-card.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
 import { initHospital, MEMBER_FILE } from './hospital.ts';
 
@@ -43,7 +42,7 @@ async function hospital(args: string[]): Promise<void> {
   }
   const custodian = values['no-custodian'] !== true;
   const passphrase = await readPassphrase(choosePassphraseSource(undefined, process.env), {
-    prompt: `Passphrase for the keys of ${org}: `,
+    prompt: `Passphrase for the keys of ${org}`,
     fresh: true,
   });
   const listen = values.listen ?? (/^\/ip[46]\//.test(address) ? address : '/ip4/127.0.0.1/tcp/7600');
@@ -82,7 +81,7 @@ async function genesis(args: string[]): Promise<void> {
   if (network === undefined || out === undefined) throw new EmrError('USAGE', '--network and --out are needed');
   const cards: MemberCard[] = [];
   for (const file of positionals) {
-    cards.push(checkDocument<MemberCard>(file, await readFile(file, 'utf8'), memberCardSchema).value);
+    cards.push(parseMemberCard(file, await readFile(file, 'utf8')));
   }
   const text = formatGenesisFile(
     genesisFromCards(cards, {
