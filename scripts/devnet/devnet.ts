@@ -196,9 +196,13 @@ export class Devnet {
 
 const passphraseFile = (dir: string): string => join(dir, 'passphrase');
 
-/** What every process of the network gets: the passphrase's file, and one cache of compiled code for all of them. */
+/**
+ * What every process of the network gets: the passphrase's file, one cache of compiled code for all of them, and what
+ * `emrchain node start` sets too (client/cli/program.ts says why).
+ */
 export function childEnvironment(dir: string): NodeJS.ProcessEnv {
   return {
+    MALLOC_ARENA_MAX: '2',
     ...process.env,
     EMRCHAIN_PASSPHRASE_FILE: passphraseFile(dir),
     NODE_COMPILE_CACHE: join(dir, 'compile-cache'),
