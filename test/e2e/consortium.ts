@@ -179,10 +179,16 @@ export class Consortium {
     this.nodes = nodes;
   }
 
-  /** @param before runs when the folders are there and nothing is started yet */
-  static async open(t: Test, before: (devnet: Devnet) => Promise<void> = async () => {}): Promise<Consortium> {
-    // Eight processes start on two cores, beside whatever else runs there.
-    t.setTimeout(FILE_DEADLINE_MS);
+  /**
+   * @param before runs when the folders are there and nothing is started yet
+   * @param deadlineMs for all of the file: eight processes start on two cores, beside whatever else runs there
+   */
+  static async open(
+    t: Test,
+    before: (devnet: Devnet) => Promise<void> = async () => {},
+    deadlineMs = FILE_DEADLINE_MS,
+  ): Promise<Consortium> {
+    t.setTimeout(deadlineMs);
     const dir = await mkdtemp(join(tmpdir(), 'emrchain-e2e-'));
     await Devnet.prepare(dir);
     const keys = ['admin-a', 'admin-b', 'admin-c', 'admin-d'].map(newKey);
