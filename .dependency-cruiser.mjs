@@ -46,7 +46,8 @@ export default {
     {
       name: 'node-builtins',
       severity: 'error',
-      comment: 'Only node/, client/, config/, common/native/, scripts/, test/ and the server in rpc/ know that they run on Node; rpc/methods does not.',
+      comment:
+        'Only node/, client/, config/, common/native/, scripts/, test/ and the server in rpc/ know that they run on Node; rpc/methods does not.',
       from: { path: anyOf(OURS), pathNot: '^(node|client|config|common/native|scripts|test)/|^rpc/(?!methods)' },
       to: { dependencyTypes: ['core'] },
     },

@@ -20,7 +20,6 @@ export type CertifiedHeader = TypeOf<typeof certifiedHeader>;
 
 /** A header that hands over to another set, which it names by hash. */
 export const handover = struct({ at: certifiedHeader, nextValidators: validatorSet });
-export type Handover = TypeOf<typeof handover>;
 
 /** Membership changes between what one trusts and the header: a verifier keeps what it learned and asks from there. */
 export const MAX_HANDOVERS = 64;

@@ -48,7 +48,6 @@ export type Countersignature = TypeOf<typeof countersignature>;
 /** `patient` accounts are per-hospital pseudonyms; `staff` carry a person tag; `service` are machines, without roles. */
 export const ACCOUNT_KINDS = ['staff', 'patient', 'service'] as const;
 export const accountKind = oneOf(ACCOUNT_KINDS);
-export type AccountKind = (typeof ACCOUNT_KINDS)[number];
 
 /** What an enrolment states; what is signed over it is in `statements.ts`. */
 export const enrolment = struct({

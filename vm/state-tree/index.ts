@@ -11,5 +11,5 @@ export {
   nodeKey,
   type TreeRoot,
 } from './node.ts';
-export { MAX_RANGE_ENTRIES, proveKey, proveRange, type RangeProof } from './prove.ts';
+export { proveKey, proveRange } from './prove.ts';
 export { get, iterate, stateReader } from './read.ts';
