@@ -232,6 +232,7 @@ const FAMILY: Readonly<Record<number, string>> = {
 
 function sentence(text: string): string {
   if (text === '') return 'The node gave no reason.';
-  const upper = `${text[0]?.toUpperCase() ?? ''}${text.slice(1)}`;
+  // The name of a method stays as it is.
+  const upper = /^\S*_/.test(text) ? text : `${text[0]?.toUpperCase() ?? ''}${text.slice(1)}`;
   return /[.!?…]$/.test(upper) ? upper : `${upper}.`;
 }

@@ -173,7 +173,7 @@ export const notFound = (what: string, reason: Reason | RpcErrorName = 'NOT_FOUN
   new RpcError('NOT_FOUND', what, reason);
 
 export const outOfScope = (what: string): RpcError =>
-  new RpcError('FORBIDDEN', `${what} is out of the scope of this account.`, 'OUT_OF_SCOPE');
+  new RpcError('FORBIDDEN', `${what} is out of the scope of the account that asks.`, 'OUT_OF_SCOPE');
 
 /** The `error` member of a JSON-RPC response. */
 export interface ErrorBody {
