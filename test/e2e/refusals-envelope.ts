@@ -140,14 +140,14 @@ export async function refusedEnvelopes(t: Test, { consortium, mei, chen, wang }:
         'WRONG_CONTENT_TYPE',
         { ...json(JSON.stringify(call)), headers: { 'content-type': 'text/plain' } },
       ],
-      ['deep nesting', 400, 'TOO_DEEP', json(`${'['.repeat(5_000)}${']'.repeat(5_000)}`)],
+      ['deep nesting', 400, 'JSON_TOO_DEEP', json(`${'['.repeat(5_000)}${']'.repeat(5_000)}`)],
     ];
     await unchanged(t, consortium, async () => {
       for (const [what, status, reason, init] of cases) {
         const signal = AbortSignal.timeout(DEADLINE_MS);
         const response = await fetch(`${consortium.hospital(0).rpcUrl}/rpc`, { method: 'POST', ...init, signal });
         const body = (await response.json()) as { error: { message: string; data: { reason: string } } };
-        t.match({ status: response.status, reason: body.error.data.reason }, { status, reason }, what);
+        t.same({ status: response.status, reason: body.error.data.reason }, { status, reason }, what);
         t.match(body.error.message, /\S+ \S+.*\.$/, 'says why in a sentence');
       }
     });

@@ -72,8 +72,8 @@ async function contradicted(t: Test, { consortium, chen, mei, file, strict }: Ca
     for (const [index] of consortium.nodes.entries()) {
       const { rpc } = consortium.viewAt(chen, index);
       const [none, noCid] = await Promise.all([get(rpc, cidText(nowhere)), get(rpc, 'bafyqqqq')]);
-      t.match(none, { status: 404, reason: 'NOT_FOUND' }, `node ${index}: ciphertext that nobody has`);
-      t.match(noCid, { status: 404, reason: 'NOT_FOUND' }, 'and what is no CID');
+      t.same(none, { status: 404, reason: 'NOT_FOUND' }, `node ${index}: ciphertext that nobody has`);
+      t.same(noCid, { status: 404, reason: 'NOT_FOUND' }, 'and what is no CID');
     }
   });
 }
@@ -135,7 +135,7 @@ async function lyingHospital(t: Test, cast: Cast): Promise<void> {
     const { rpc } = consortium.viewAt(ding, index);
     for (const [what, { content }] of Object.entries({ expanding, absent })) {
       const found = await get(rpc, cidText(content.cid));
-      t.match(found, { status: 503, reason: 'BLOB_UNAVAILABLE' }, `node ${index}: ${what}`);
+      t.same(found, { status: 503, reason: 'BLOB_UNAVAILABLE' }, `node ${index}: ${what}`);
     }
   }
   for (const { content } of [expanding, absent, forged]) {

@@ -72,7 +72,7 @@ t.test('while the writing hospital is down', async (t) => {
   });
   for (const index of [1, 2, 3]) {
     const served = await ciphertextAt(index);
-    t.match(served, { status: 200, digest: hexOf(dataDigest) }, `node ${index} serves all ${sizeBytes} bytes of it`);
+    t.same(served, { status: 200, digest: hexOf(dataDigest) }, `node ${index} serves all ${sizeBytes} bytes of it`);
   }
   const { replies } = await wang.view.rpc.call('custody_getShare', { grantId: hexOf(request), timeoutMs: 10_000 });
   t.match(replies, [{ orgId: writerOrg, wrapped: null, code: 'CUSTODIAN_UNAVAILABLE' }], 'its key is not released');
@@ -93,5 +93,5 @@ t.test('after its return', async (t) => {
     (await read(wang, await released(wang), 'up.bin')).equals(original),
     'key and ciphertext: the file, byte for byte',
   );
-  t.match(await ciphertextAt(0), { status: 200, digest: hexOf(dataDigest) }, 'which the writer itself still has');
+  t.same(await ciphertextAt(0), { status: 200, digest: hexOf(dataDigest) }, 'which the writer itself still has');
 });
