@@ -18,7 +18,8 @@ const REPOSITORY = join(import.meta.dirname, '..', '..');
 const NODE_MAIN = join(REPOSITORY, 'node', 'main.ts');
 const CUSTODIAN_MAIN = join(REPOSITORY, 'node', 'custodian', 'main.ts');
 const PLAN_FILE = 'devnet.json';
-const READY_MS = 30_000;
+/** Eight processes start within ten seconds on two cores; on a machine that is busy with other things it takes longer. */
+const READY_MS = 90_000;
 
 /** Short delays, so that what takes days among hospitals can be tried in seconds. Everything else is the default. */
 export const DEVNET_PARAMS: ChainParams = {
@@ -164,6 +165,16 @@ export class Devnet {
     }
   }
 
+  /** Waits until every node that runs has this block: who reads elsewhere sees what was committed here. */
+  async waitHeight(height: number): Promise<void> {
+    const running = this.hospitals.filter((h) => this.#nodes.get(h.orgId)?.exitCode() === null);
+    await Promise.all(
+      running.map(({ orgId, rpcUrl }) =>
+        waitFor(`${orgId} is not at height ${height}`, [], async () => (await heightOf(rpcUrl)) >= height, READY_MS),
+      ),
+    );
+  }
+
   hospital(orgId: string): Hospital {
     const found = this.hospitals.find((h) => h.orgId === orgId);
     if (found === undefined) throw new EmrError('UNKNOWN_HOSPITAL', `there is no ${orgId} in this network`);
@@ -207,6 +218,17 @@ export function childEnvironment(dir: string): NodeJS.ProcessEnv {
     EMRCHAIN_PASSPHRASE_FILE: passphraseFile(dir),
     NODE_COMPILE_CACHE: join(dir, 'compile-cache'),
   };
+}
+
+async function heightOf(rpcUrl: string): Promise<number> {
+  const response = await fetch(`${rpcUrl}/rpc`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'chain_getHeight', params: {} }),
+    signal: AbortSignal.timeout(5_000),
+  });
+  const { result } = (await response.json()) as { result?: { height?: number } };
+  return result?.height ?? -1;
 }
 
 async function isReady(url: string): Promise<boolean> {

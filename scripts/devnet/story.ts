@@ -76,6 +76,13 @@ const text = (answer: Answer, field: string): string => {
   return value;
 };
 
+/** Runs a command that commits, and waits until all hospitals have its block: the next person may ask another one. */
+async function commit(plot: Plot, person: Actor, ...args: readonly string[]): Promise<Answer> {
+  const answer = await person.run(...args);
+  await plot.devnet.waitHeight(Number((answer['tx'] as Answer)['height']));
+  return answer;
+}
+
 const short = (hex: string): string => `${hex.slice(0, 10)}…`;
 
 // -------------------------------------------------------------------------------------------------------- enrolment
@@ -237,14 +244,14 @@ async function shareTheReport(plot: Plot, record: string): Promise<string> {
   let request = '';
   await narrator.step('Dr Wang asks for treatment, for 24 hours, with a fresh key', async () => {
     request = text(
-      await cast.wang.run('access', 'request', record, '--purpose', 'TREAT', '--for', '24h'),
+      await commit(plot, cast.wang, 'access', 'request', record, '--purpose', 'TREAT', '--for', '24h'),
       'requestHash',
     );
     return `request ${short(request)}`;
   });
   await narrator.step('Mei and Dr Chen approve; Dr Wang cannot approve for himself', async () => {
-    await cast.mei.run('access', 'approve', request, '--yes');
-    await cast.chen.run('access', 'approve', request, '--yes');
+    await commit(plot, cast.mei, 'access', 'approve', request, '--yes');
+    await commit(plot, cast.chen, 'access', 'approve', request, '--yes');
     return cast.wang.refused('REQUESTER_CANNOT_APPROVE', 'access', 'approve', request, '--yes');
   });
   await narrator.step('one approval is still missing: no key is released', () =>
@@ -260,7 +267,7 @@ async function shareTheReport(plot: Plot, record: string): Promise<string> {
     ),
   );
   await narrator.step('department head Li approves: the block that says so is the grant', async () => {
-    const decided = await cast.li.run('access', 'approve', request, '--yes');
+    const decided = await commit(plot, cast.li, 'access', 'approve', request, '--yes');
     return `status ${text(decided, 'status')}`;
   });
   await narrator.step('Dr Wang gets the key and the ciphertext, decrypts, and has the same bytes', () =>
@@ -284,9 +291,12 @@ async function loseAHospital(plot: Plot, image: string): Promise<void> {
   await narrator.step(`${south.name}'s node is killed with -9`, () => devnet.killNode(south.orgId));
   let request = '';
   await narrator.step('the others go on: Dr Wang asks for the image, three people approve', async () => {
-    request = text(await cast.wang.run('access', 'request', image, '--purpose', 'TREAT', '--for', '1h'), 'requestHash');
+    request = text(
+      await commit(plot, cast.wang, 'access', 'request', image, '--purpose', 'TREAT', '--for', '1h'),
+      'requestHash',
+    );
     await Promise.all(
-      [cast.mei, cast.chen, cast.li].map((person) => person.run('access', 'approve', request, '--yes')),
+      [cast.mei, cast.chen, cast.li].map((person) => commit(plot, person, 'access', 'approve', request, '--yes')),
     );
   });
   await narrator.step('Dr Wang reads the image', () => readAndCompare(cast.wang, image, DICOM, 'phantom.dcm'));
@@ -300,7 +310,7 @@ async function revoke(plot: Plot, record: string, request: string): Promise<void
   const { narrator, cast } = plot;
   narrator.chapter('5. Mei changes her mind');
   await narrator.step('Mei revokes the grant; it counts as revoked once a quorum has executed it', async () => {
-    await cast.mei.run('access', 'revoke', request, '--yes');
+    await commit(plot, cast.mei, 'access', 'revoke', request, '--yes');
   });
   await narrator.step('Dr Wang reads again, and is refused', () =>
     cast.wang.refused(

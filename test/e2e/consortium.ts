@@ -2,6 +2,7 @@
  * Four hospitals as real processes, and people who act through the client library with keys in memory: the ground that
  * end-to-end tests stand on. Each test file has one; all of it ends with the file, even when that is cut off.
  */
+import './untraced.ts';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -110,7 +111,7 @@ export class Person implements Sender {
   }
 
   async do(call: Call, sidecar: Uint8Array | null = null): Promise<Committed> {
-    await this.#caughtUp();
+    await this.caughtUp();
     return this.#seen(await execute(this.view, this, call, { sidecar }));
   }
 
@@ -123,14 +124,14 @@ export class Person implements Sender {
   }
 
   async ask(recordId: Uint8Array, purpose: Purpose = 'TREAT', durationMs = DAY_MS): Promise<Uint8Array> {
-    await this.#caughtUp();
+    await this.caughtUp();
     const asked = await requestAccess(this.view, this.home, this.key, { recordId, purpose, durationMs });
     this.#seen(asked.committed);
     return asked.hash;
   }
 
   async decide(hash: Uint8Array, decision: Decision = { kind: 'approve' }): Promise<Committed> {
-    await this.#caughtUp();
+    await this.caughtUp();
     const { value } = await provenRequest(this.view, hash);
     return this.#seen(await decide(this.view, this.key, value, decision));
   }
@@ -141,7 +142,7 @@ export class Person implements Sender {
   }
 
   /** Waits until the own node has what the others have told of. */
-  async #caughtUp(): Promise<void> {
+  async caughtUp(): Promise<void> {
     const { height } = this.#progress;
     // Without a token: that of a suspended account is refused.
     const rpc = this.view.rpc.as(() => null);

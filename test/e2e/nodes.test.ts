@@ -1,4 +1,5 @@
 /** Four hospitals as four real processes, with their own disks, keys and sockets: agreement, kills, clear refusals. */
+import './untraced.ts';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';

@@ -40,6 +40,7 @@ await mei.decide(request);
 
 /** The record's key, which somebody releases for the grant. */
 async function released(person: Person) {
+  await person.caughtUp();
   const asked = { hash: request, nowMs: Date.now() };
   const own = await findGrant(person.view, person.home, person.account, recordId, asked);
   const proven = await provenRecord(person.view, recordId);
