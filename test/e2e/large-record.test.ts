@@ -8,7 +8,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import t from 'tap';
-import { findGrant, provenRecord } from '../../client/record-get.ts';
+import { awaitReplicas } from '../../client/record-add.ts';
+import { fetchRecord, ownKey, provenRecord } from '../../client/record-get.ts';
+import { subjectOf } from '../../client/record-offer.ts';
 import { hexOf, parseId } from '../../client/hex.ts';
 import { emrchain, peakBytes } from './command.ts';
 import { Consortium, type Person } from './consortium.ts';
@@ -56,19 +58,28 @@ async function digestOf(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-t.test('the smallest files and the samples', async (t) => {
+t.test('the smallest file, through the command line', async (t) => {
+  const [path, out] = [join(devnet.dir, 'empty.bin'), join(devnet.dir, 'empty.out')];
+  await writeFile(path, '');
+  const written = await add(path);
+  t.match(written.answer, { state: 'replicated' }, 'written and copied');
+  await cli(mei, 'record', 'get', String(written.answer['recordId']), '--own', '--out', out);
+  t.equal((await readFile(out)).length, 0, 'and read back');
+});
+
+t.test('one byte, and the samples', async (t) => {
   const samples = join(import.meta.dirname, '..', '..', 'scripts', 'demo', 'samples');
-  const files = { 'empty.bin': Buffer.alloc(0), 'one.bin': Buffer.of(0x7f) };
-  for (const [name, bytes] of Object.entries(files)) await writeFile(join(devnet.dir, name), bytes);
-  const paths = [
-    ...Object.keys(files).map((name) => join(devnet.dir, name)),
-    ...['visit.fhir.json', 'phantom.dcm'].map((name) => join(samples, name)),
-  ];
-  for (const [index, path] of paths.entries()) {
-    const written = await add(path);
-    t.match(written.answer, { state: 'replicated' }, `${path} is written and copied`);
-    const out = join(devnet.dir, `read-${index}`);
-    await cli(mei, 'record', 'get', String(written.answer['recordId']), '--own', '--out', out);
+  const one = join(devnet.dir, 'one.bin');
+  await writeFile(one, Uint8Array.of(0x7f));
+  for (const path of [one, join(samples, 'visit.fhir.json'), join(samples, 'phantom.dcm')]) {
+    const { offer, call } = await consortium.offer(chen, mei, path, policy);
+    await chen.do(call, offer.sidecar);
+    const { replicas } = await awaitReplicas(chen.view, offer);
+    t.ok(replicas.length > 0, `${path} is written and copied`);
+    const proven = await provenRecord(mei.view, subjectOf(offer).recordId);
+    const out = join(devnet.dir, 'small.out');
+    const key = await ownKey(mei.view, mei.key, proven);
+    await fetchRecord(mei.view, mei.home, proven, key, out, { replace: true });
     t.ok((await readFile(out)).equals(await readFile(path)), 'and read back byte for byte');
   }
 });
@@ -82,8 +93,7 @@ t.test(`a file of ${LARGE_BYTES} bytes, within bounded memory`, { timeout: DEADL
 
   const grant = await wang.ask(recordId);
   await mei.decide(grant);
-  const own = { hash: grant, nowMs: Date.now() };
-  await findGrant(wang.view, wang.home, wang.account, recordId, own);
+  await wang.caughtUp();
   const { version } = await provenRecord(wang.view, recordId);
   const read = await cli(wang, 'record', 'get', hexOf(recordId), '--out', out);
   t.match(read.answer, { sizeBytes: LARGE_BYTES }, 'read at another hospital, by a grant');

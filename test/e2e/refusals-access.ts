@@ -35,14 +35,19 @@ export function requestOf(person: Person, recordId: Uint8Array, purpose: Purpose
 
 const approvalOf = (person: Person, requestHash: Uint8Array) => person.sign({ kind: 'access.approve', requestHash });
 
-const keyOf = (person: Person, grant: Uint8Array) =>
-  person.view.rpc.call('custody_getShare', { grantId: hexOf(grant), timeoutMs: 5_000 });
+async function keyOf(person: Person, grant: Uint8Array) {
+  await person.caughtUp();
+  return person.view.rpc.call('custody_getShare', { grantId: hexOf(grant), timeoutMs: 5_000 });
+}
 
-const statusOf = async (person: Person, request: Uint8Array) =>
-  (await person.view.rpc.call('acl_getRequest', { requestHash: hexOf(request) })).explanation;
+async function statusOf(person: Person, request: Uint8Array) {
+  await person.caughtUp();
+  return (await person.view.rpc.call('acl_getRequest', { requestHash: hexOf(request) })).explanation;
+}
 
 /** The answer of each node to the question whether somebody may read, as its owner sees it. */
 async function decisionsOf(cast: Cast, subject: Person, recordId: Uint8Array, purpose: Purpose) {
+  await cast.consortium.settled();
   const params = { subject: hexOf(subject.account), recordId: hexOf(recordId), purpose };
   const answers = await Promise.all(
     cast.consortium.nodes.map((_, i) => cast.consortium.viewAt(cast.mei, i).rpc.call('acl_checkAccess', params)),

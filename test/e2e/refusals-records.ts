@@ -181,6 +181,7 @@ async function tampered(t: Test, cast: Cast): Promise<void> {
   const { consortium, wang, mei, chen, li, strictRecord, file } = cast;
   const request = await wang.ask(strictRecord);
   await Promise.all([mei, chen, li].map((person) => person.decide(request)));
+  await wang.caughtUp();
   const now = Date.now();
   const own = await findGrant(wang.view, wang.home, wang.account, strictRecord, { hash: request, nowMs: now });
   const proven = await provenRecord(wang.view, strictRecord);
