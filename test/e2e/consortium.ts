@@ -39,8 +39,8 @@ import { Devnet, type Hospital } from '../../scripts/devnet/devnet.ts';
 
 const DAY_MS = 86_400_000;
 const POLL_MS = 20;
-const FILE_DEADLINE_MS = 180_000;
-export const DEADLINE_MS = 30_000;
+const FILE_DEADLINE_MS = 280_000;
+export const DEADLINE_MS = 60_000;
 
 /** Waits for a condition. @throws Error when it does not come true in time */
 export async function until<T>(

@@ -37,7 +37,7 @@ async function call(url: string, method: string, params: Json): Promise<Json> {
 }
 
 /** Looks again after a moment until the condition holds; a call that fails counts as "not yet". */
-async function until(what: string, condition: () => Promise<boolean>, deadlineMs = 20_000): Promise<void> {
+async function until(what: string, condition: () => Promise<boolean>, deadlineMs = 60_000): Promise<void> {
   const endMs = performance.now() + deadlineMs;
   while (!(await condition().catch(() => false))) {
     if (performance.now() > endMs) throw new Error(`${what}: not within ${deadlineMs} ms`);
@@ -46,7 +46,7 @@ async function until(what: string, condition: () => Promise<boolean>, deadlineMs
 }
 
 /** Some thirty seconds by themselves, most of it starting processes; a machine that is busy gets more. */
-t.setTimeout(120_000);
+t.setTimeout(280_000);
 
 const dir = await mkdtemp(join(tmpdir(), 'emrchain-nodes-'));
 const admins: Sm2Signer[] = Array.from({ length: 4 }, () => createOpensslSigner(newPrivateKey()));
@@ -150,7 +150,7 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
   });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), 240_000);
   const ended = new Promise<Ended>((resolve) => {
     child.once('close', (exitCode) => {
       clearTimeout(timer);
