@@ -128,7 +128,7 @@ function asError(value: unknown): Error {
   return value instanceof Error ? value : new Error(String(value));
 }
 
-/** Client side. Throws EmrError PEER_UNAVAILABLE, PEER_TIMEOUT, PEER_PROTOCOL, PEER_BUSY or the peer's own code. */
+/** Client side. @throws EmrError PEER_UNAVAILABLE, PEER_TIMEOUT, PEER_PROTOCOL; PEER_REFUSED with the peer's code in its detail */
 export async function* sendRequest(
   connection: Connection,
   protocol: RequestProtocol,
@@ -173,10 +173,11 @@ export async function* sendRequest(
   }
 }
 
+/** The peer's own code is what it says and no more: as a code of ours it could pass for a failure of our disk. */
 function remoteError(payload: Uint8Array): EmrError {
   const text = parseUtf8(payload.subarray(0, MAX_CODE_BYTES)) ?? '';
-  const code = /^[A-Z][A-Z0-9_]{2,47}$/.test(text) ? text : 'PEER_PROTOCOL';
-  return new EmrError(code, `the peer answered ${code}`);
+  const code = /^[A-Z][A-Z0-9_]{2,47}$/.test(text) ? text : 'UNREADABLE';
+  return new EmrError('PEER_REFUSED', `the peer answered ${code}`, { code });
 }
 
 /** Server side, for all protocols together. */

@@ -57,7 +57,8 @@ export interface Network {
 
   /**
    * Sends one request and gives the frames of the answer as they come. Throws `EmrError` PEER_UNAVAILABLE,
-   * PEER_TIMEOUT, PEER_PROTOCOL (frames over `maxFrameBytes`, more than `maxFrames`), or what the signal says.
+   * PEER_TIMEOUT, PEER_PROTOCOL (frames over `maxFrameBytes`, more than `maxFrames`), PEER_REFUSED with the peer's own
+   * code in its detail (PEER_BUSY: too many requests at a time), or what the signal says.
    */
   request(
     peerId: string,
@@ -71,7 +72,7 @@ export interface Network {
       readonly signal?: AbortSignal;
     },
   ): AsyncIterable<Uint8Array>;
-  /** Serves a protocol; at most a few requests of one peer run at a time. Throwing ends the stream with an error frame. */
+  /** Serves a protocol; at most a few requests of one peer run at a time. An `EmrError` goes to the peer as its code; anything else is a fault. */
   onRequest(
     protocol: RequestProtocol,
     handler: (from: Member, payload: Uint8Array, signal: AbortSignal) => AsyncIterable<Uint8Array>,
