@@ -309,8 +309,11 @@ export interface BlobStat {
   readonly sizeBytes: number;
   /** Whether all of it is on this node; else `read` fetches it from other members. */
   readonly local: boolean;
-  /** The committed version that names it; null while it is staged. */
-  readonly record: { readonly recordId: Hash; readonly version: number } | null;
+  /**
+   * The committed versions that name it, the oldest first; none while it is staged. Several, when somebody names the
+   * ciphertext of another: each opens it to its own readers, and none closes it to those of the others.
+   */
+  readonly records: readonly { readonly recordId: Hash; readonly version: number }[];
   /** Who uploaded it here; null when it came from another member. */
   readonly uploadedBy: Address | null;
 }

@@ -41,7 +41,7 @@ async function askOne(
   return answer;
 }
 
-/** @throws EmrError BLOCK_NOT_FOUND, PEER_* */
+/** @throws EmrError PEER_*; PEER_REFUSED with BLOCK_NOT_FOUND where the peer has no such block */
 export const askForBlock = (
   network: Network,
   peerId: string,

@@ -16,9 +16,10 @@ export function replicaOrder(cid: Uint8Array, writer: OrgId, organisations: read
 }
 
 /**
- * Milliseconds that an organisation waits before it makes a copy, from when the record was committed; null for none.
- * @param rank position in `replicaOrder`; -1 for the writer, who has the original
+ * Milliseconds that a standby waits before it makes a copy, from when the record was committed.
+ * @param place 1 for the first standby
+ * @param stepMs what each of those before it may need for a copy
  */
-export function standbyMs(rank: number, replicas: number, stepMs: number): number {
-  return rank < replicas ? 0 : (rank - replicas + 1) * stepMs;
+export function standbyMs(place: number, stepMs: number): number {
+  return place * stepMs;
 }

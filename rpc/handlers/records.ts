@@ -314,10 +314,11 @@ function replyView(reply: ReleaseReply): Reply {
 export async function requireBlob(service: Service, call: Pick<Call, 'scope'>, stat: BlobStat): Promise<void> {
   const { scope } = call;
   if (scope.all) return;
-  if (stat.record !== null) {
-    const known = await service.facts.record(stat.record.recordId);
-    if (known !== null && (await scope.record(stat.record.recordId, known)) === 'full') return;
-  } else if (stat.uploadedBy !== null) {
+  for (const { recordId } of stat.records) {
+    const known = await service.facts.record(recordId);
+    if (known !== null && (await scope.record(recordId, known)) === 'full') return;
+  }
+  if (stat.records.length === 0 && stat.uploadedBy !== null) {
     const { results } = await service.reads.read(get(accountEntry, stateKey.account(stat.uploadedBy)));
     if (results[0] !== null && scope.worksFor(results[0].orgId)) return;
   }

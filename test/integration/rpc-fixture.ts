@@ -444,7 +444,8 @@ export function testNode(world: ChainWorld): TestNode {
         const blob = blobs.get(cid);
         if (blob === undefined && record === null) return Promise.resolve(null);
         const sizeBytes = blob?.bytes.length ?? 4096;
-        return Promise.resolve({ sizeBytes, local: blob !== undefined, record, uploadedBy: blob?.uploadedBy ?? null });
+        const records = record === null ? [] : [record];
+        return Promise.resolve({ sizeBytes, local: blob !== undefined, records, uploadedBy: blob?.uploadedBy ?? null });
       },
       async *read(cid, { start, end }, signal) {
         const blob = blobs.get(cid);
