@@ -4,8 +4,9 @@
  */
 import './untraced.ts';
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { H } from '../../common/crypto/hash.ts';
@@ -36,6 +37,11 @@ import { consentTo, type RecordOffer } from '../../client/record-offer.ts';
 import { signedCall } from '../../client/record-offer.ts';
 import type { SignedBytes } from '../../client/transactions.ts';
 import { Devnet, type Hospital } from '../../scripts/devnet/devnet.ts';
+
+// What ends by a signal emits no 'exit', and leaves processes behind.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+  process.once(signal, () => process.exit(128 + constants.signals[signal]));
+}
 
 const DAY_MS = 86_400_000;
 const POLL_MS = 20;
@@ -198,11 +204,13 @@ export class Consortium {
       keys.map(({ name, publicKey }) => ({ publicKey, personTag: tagOf(name) })),
       0,
     );
-    const killAll = (): void => devnet.killAll();
-    process.once('exit', killAll);
+    // For the life of this process, not only until `stop`: a test that was cut off may start a node even later.
+    process.once('exit', () => {
+      devnet.killAll();
+      rmSync(dir, { recursive: true, force: true });
+    });
     t.teardown(async () => {
       await devnet.stop();
-      process.off('exit', killAll);
       await rm(dir, { recursive: true, force: true });
     });
     await before(devnet);
