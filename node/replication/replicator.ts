@@ -175,6 +175,8 @@ export class Replicator {
     const head = chain.head().height;
     for (let at = from; at <= head && !stopped.aborted; at += 1) {
       const block = await chain.block(at);
+      // Pruned since this began: what it named is history to this node, as for one that began with a snapshot.
+      if (block === null && at < chain.lowestHeight()) continue;
       if (block === null) throw new InvariantError(`block ${at} is below the head and not there`);
       const named = namedIn(block.txs, at);
       await records.commit(at, named);
