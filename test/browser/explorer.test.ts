@@ -66,6 +66,7 @@ t.test('shows what happens as it happens', { skip }, async (t) => {
   await page.keyboard.press('Enter');
   await page.waitForURL(/#\/block\/7$/, WAIT);
   await shows(page, 'record');
+  await page.locator('.signers [data-signed="true"]').nth(2).waitFor(WAIT);
   t.equal(await page.locator('.signers [data-signed="true"]').count(), 3);
   for (const [typed, route] of [
     [toHex(story.record), 'record'],

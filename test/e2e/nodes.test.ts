@@ -135,6 +135,7 @@ async function startAll(): Promise<void> {
 
 interface Ended {
   readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
   readonly stderr: string;
 }
 
@@ -152,9 +153,9 @@ function start(args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const timer = setTimeout(() => child.kill('SIGKILL'), 240_000);
   const ended = new Promise<Ended>((resolve) => {
-    child.once('close', (exitCode) => {
+    child.once('close', (exitCode, signal) => {
       clearTimeout(timer);
-      resolve({ exitCode, stderr });
+      resolve({ exitCode, signal, stderr });
     });
   });
   return { child, ended };
@@ -208,7 +209,7 @@ async function alone(t: Test, { dir: of, rpcUrl }: Hospital): Promise<void> {
   t.match(metrics, /^emrchain_peers_connected 0$/m);
   const stopMs = performance.now();
   child.kill('SIGTERM');
-  t.same(await ended, { exitCode: 0, stderr: '' });
+  t.same(await ended, { exitCode: 0, signal: null, stderr: '' });
   t.ok(performance.now() - stopMs < 5_000, 'within five seconds');
 }
 
@@ -278,7 +279,11 @@ await t.test(
       await commit(hospitals[n % 3]!, tx);
       kept.push(tx);
     }
-    saysSo(t, await ended, 70, /^error STORAGE_FAILED: .*Free or mend the disk/);
+    const { exitCode, signal, stderr } = await ended;
+    t.match(stderr, /^error STORAGE_FAILED: .*Free or mend the disk/);
+    // On its way out Node ignores the limit's own signal no longer, and a thread of the database may still write. A real
+    // disk sends none; that the limit may have the last word is a property of this stand-in for one.
+    t.equal(signal === 'SIGXFSZ' ? 70 : exitCode, 70, 'ended by itself, and at once');
     devnet.startNode(victim.orgId);
     await devnet.waitReady([victim.orgId]);
     await agree(t);
