@@ -14,6 +14,7 @@ import { Executor } from './execution/executor.ts';
 import { genesisBlock } from './execution/genesis-block.ts';
 import { BlockServer } from './host/block-server.ts';
 import { DueWatch } from './host/due.ts';
+import { EvidenceBox } from './host/evidence.ts';
 import { Host } from './host/host.ts';
 import { Ledger } from './host/ledger.ts';
 import { Observations } from './host/observations.ts';
@@ -66,6 +67,8 @@ export interface EmrNode {
   readonly syncer: Syncer;
   readonly due: DueWatch;
   readonly observations: Observations;
+  /** Proofs of double votes that are not on the chain yet. */
+  readonly evidence: EvidenceBox;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
   start(): Promise<void>;
@@ -93,6 +96,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   const checker = new TransactionChecker(chainId, verifier);
   const ledger = new Ledger(store, executor, checker, verifier);
   const observations = new Observations(signer.address, clock.nowMs());
+  const evidence = new EvidenceBox();
   const blocks = new BlockServer({ network, store, safety });
 
   const mempool: Mempool = new Mempool({
@@ -149,6 +153,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     syncer,
     observations,
     onReport: (report) => metrics.report(report, clock.nowMs()),
+    onEvidence: (found) => evidence.add(found),
     onRefused: (code) => metrics.refused(code),
     onCommitted: (block, waitedMs) => metrics.committed({ transactions: block.txHashes.length, waitedMs }),
     onFatal: (error) => fail(error),
@@ -219,6 +224,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     syncer,
     due,
     observations,
+    evidence,
     metrics,
     clock,
     stop,

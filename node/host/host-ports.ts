@@ -13,6 +13,7 @@ import type { TransactionChecker } from '../verification/transaction-checker.ts'
 import type { Verifier } from '../verification/verifier.ts';
 import type { BlockServer } from './block-server.ts';
 import type { DueWatch } from './due.ts';
+import type { Evidence } from './evidence.ts';
 import type { Ledger } from './ledger.ts';
 import type { Observations } from './observations.ts';
 import type { Proposer } from './proposer.ts';
@@ -37,6 +38,8 @@ export interface HostPorts {
   readonly observations: Observations;
   /** For metrics. */
   onReport(report: Report): void;
+  /** A validator signed two votes that conflict: once for each validator, kind of vote and height. */
+  onEvidence(evidence: Evidence): void;
   onRefused(code: string): void;
   /** For metrics; `waitedMs` of its transactions that were in the pool. */
   onCommitted(block: CommittedBlock, waitedMs: readonly number[]): void;

@@ -16,6 +16,7 @@ import type { CommittedBlock } from '../storage/chain-store.ts';
 import type { HostPorts } from './host-ports.ts';
 import { Inbox } from './inbox.ts';
 import { type Position, positionOf } from './position.ts';
+import { logReport } from './reports.ts';
 import { type CertifiedBlock, decodeCertifiedBlock, unwrapDirect, wrapDirect } from './wire.ts';
 
 /** What waits for the loop. */
@@ -358,30 +359,14 @@ export class Host {
   #report(report: Report): void {
     const { log, observations } = this.#ports;
     this.#ports.onReport(report);
-    switch (report.kind) {
-      case 'phase':
-        observations.notePhase(report);
-        return;
-      case 'enteredView':
-        log.info({ height: report.height, view: report.view, reason: report.reason }, 'entered a view');
-        return;
-      case 'refused':
-        log.warn({ ...report }, 'a validator broke a rule of the protocol');
-        return;
-      case 'evidence': {
-        const { validator, vote, height, view } = report.equivocation;
-        log.error({ validator, vote, height, view }, 'a validator signed two votes that conflict');
-        return;
-      }
-      case 'keyInUse':
-        log.error(
-          { height: report.height, view: report.view },
-          "another process signs with this node's key; this node does not vote until it is started again",
-        );
-        return;
-      default:
-        unreachable(report);
-    }
+    logReport(log, report);
+    if (report.kind === 'phase') observations.notePhase(report);
+    if (report.kind !== 'evidence') return;
+    const { equivocation } = report;
+    const validator = this.#position.head.validators[equivocation.validator];
+    // The core reports on the height that it decides, whose set this is.
+    assert(validator !== undefined, 'evidence names a validator of this set');
+    this.#ports.onEvidence({ equivocation, validator });
   }
 
   /** Work beside the loop. What it throws is a bug or a failed disk, unless the node is stopping. */

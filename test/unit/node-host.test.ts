@@ -4,6 +4,7 @@ import type { BlockDue } from '../../vm/types.ts';
 import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
 import type { Validator } from '../../common/protocol/validator-set.ts';
 import { DueWatch } from '../../node/host/due.ts';
+import { type Evidence, EvidenceBox } from '../../node/host/evidence.ts';
 import { Inbox } from '../../node/host/inbox.ts';
 import { Observations } from '../../node/host/observations.ts';
 import {
@@ -177,6 +178,35 @@ t.test('observations name who is missing, and only when a block is late', async 
   );
   t.equal(seen.stall(56_000, 1_000, false), null, 'a block came');
   t.equal(seen.stall(56_000, 1_000, true)?.reason, 'SYNCING');
+});
+
+t.test('evidence is kept until the chain has it', async (t) => {
+  const [first, second] = net.genesis.validators;
+  const of = (validator: Validator, height: number): Evidence => {
+    const vote = { digest: new Uint8Array(32), signature: new Uint8Array(64) };
+    return { equivocation: { validator: 0, vote: 'prepare', height, view: 0, first: vote, second: vote }, validator };
+  };
+  const box = new EvidenceBox();
+  const heard: number[] = [];
+  box.onEvidence(({ equivocation }) => heard.push(equivocation.height));
+  for (const height of [1, 2, 2, 3, 4, 5, 6]) box.add(of(first!, height));
+  t.same(heard, [1, 2, 3, 4], 'each once, and some proofs of one validator are enough');
+  box.add(of(second!, 9));
+  box.settle(of(first!, 2));
+  t.same(
+    box.pending().map((e) => [e.validator.address, e.equivocation.height]),
+    [...[1, 3, 4].map((height) => [first!.address, height]), [second!.address, 9]],
+  );
+  box.settle(of(first!, 2));
+  for (const height of [1, 3, 4]) box.settle(of(first!, height));
+  t.equal(box.pending().length, 1);
+
+  t.test('within bounds, whatever validators come and go', async (t) => {
+    const many = new EvidenceBox();
+    for (let i = 0; i < 100; i += 1) many.add(of({ ...first!, address: new Uint8Array(20).fill(i) }, i));
+    t.equal(many.pending().length, 64);
+    t.equal(many.pending()[0]?.equivocation.height, 36, 'the oldest went');
+  });
 });
 
 t.test('the wire refuses what it does not know', async (t) => {
