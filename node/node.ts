@@ -132,7 +132,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     network,
     headHeight: () => executor.head.height,
     isValidator: () => host.isValidator,
-    apply: (block) => host.apply(block),
+    apply: (certified) => host.apply(certified),
     failed: (error) => fail(error),
   });
   const host: Host = new Host({

@@ -41,8 +41,9 @@ export interface ExecutedBlock {
   readonly receipts: readonly Receipt[];
   readonly encodedReceipts: readonly Uint8Array[];
   readonly txHashes: readonly Hash[];
-  readonly nextValidators: ValidatorSet;
   readonly applied: AppliedWrites;
+  /** What the head is once this block is. */
+  readonly after: ExecutionHead;
 }
 
 export interface BuildRequest {
@@ -65,6 +66,14 @@ export interface StateView {
   readonly hash: Hash;
   readonly timestampMs: TimeMs;
   readonly root: TreeRoot;
+  readonly nodes: NodeReader;
+  readonly reader: StateReader;
+}
+
+/** What a block is executed on. */
+interface Base {
+  readonly chainId: Hash;
+  readonly head: ExecutionHead;
   readonly nodes: NodeReader;
   readonly reader: StateReader;
 }
@@ -126,7 +135,7 @@ export class Executor {
     const built = buildBlock(this.#reader, context, request.candidates);
     const txs = built.included.map(({ tx }) => tx.bytes);
     const sidecars = built.included.map(({ sidecar }) => (sidecar === null ? null : encodeSidecar(sidecar)));
-    const result = this.#apply(built, height);
+    const result = applied(this.#base, built, height);
     const header: BlockHeader = {
       chainId: this.#chainId,
       height,
@@ -146,7 +155,8 @@ export class Executor {
       header,
       block: { header: headerBytes, txs, sidecars },
     };
-    this.#keep({ ...result, proposal, txHashes: built.included.map(({ tx }) => tx.hash) });
+    const txHashes = built.included.map(({ tx }) => tx.hash);
+    this.#keep(executedOn(this.#base, proposal, txHashes, result));
     return { proposal, included: built.included.length, rejected: built.rejected };
   }
 
@@ -161,29 +171,19 @@ export class Executor {
     txs: readonly CheckedTransaction[],
     how: { readonly nowMs: TimeMs | null; readonly certified: boolean },
   ): Promise<Verdict<ExecutedBlock>> {
-    const { header, hash } = proposal;
     const checked = checkHeader(proposal, this.#head, this.#chainId, how.nowMs);
     if (!checked.ok) return checked;
-    const known = this.#overlays.get(hashKey(hash));
+    const known = this.#overlays.get(hashKey(proposal.hash));
     // Sidecars are not under the hash: a body that lacks some is executed for itself.
     if (known !== undefined && sameSidecars(known.proposal, proposal)) return accept(known);
-    const { height, timestampMs } = header;
-    const context = { chainId: this.#chainId, height, timestampMs, certified: how.certified };
-    const execution = executeBlock(this.#reader, context, txs);
-    if (!execution.ok) return execution;
-    const result = this.#apply(execution.value, height);
-    if (!equalBytes(receiptsRootOf(result.encodedReceipts), header.receiptsRoot)) {
-      return reject('WRONG_RECEIPTS', 'the receipts are not those of the header');
-    }
-    if (!equalBytes(result.applied.rootHash, header.stateRoot)) {
-      return reject('WRONG_STATE', 'the state after the block is not that of the header');
-    }
-    if (!equalBytes(validatorSetHash(result.nextValidators), header.nextValidatorsHash)) {
-      return reject('WRONG_NEXT_VALIDATORS', 'the next validator set is not that of the header');
-    }
-    const executed: ExecutedBlock = { ...result, proposal, txHashes: txs.map(({ tx }) => tx.hash) };
-    this.#keep(executed);
-    return accept(executed);
+    const executed = executeOn(this.#base, proposal, txs, how.certified);
+    if (executed.ok) this.#keep(executed.value);
+    return executed;
+  }
+
+  /** Begins a run of certified blocks on the head. */
+  run(): ExecutionRun {
+    return new ExecutionRun(this.#base);
   }
 
   /** The kept result for a block on the head. */
@@ -201,8 +201,8 @@ export class Executor {
       certificate,
       receipts: executed.encodedReceipts,
       txHashes: executed.txHashes,
-      nextValidators: executed.nextValidators,
-      leaders: this.#after(executed).leaders,
+      nextValidators: executed.after.validators,
+      leaders: executed.after.leaders,
       state: {
         root: encodeRoot(applied.root),
         newNodes: applied.newNodes,
@@ -214,13 +214,13 @@ export class Executor {
   /** Makes an executed block the head. It must be durable. */
   advance(executed: ExecutedBlock): ExecutionHead {
     const { header } = executed.proposal;
-    assert(header.height === this.#head.height + 1, 'the head advances by one block');
-    const next = this.#after(executed);
+    assert(equalBytes(header.parentHash, this.#head.hash), 'the head advances to a block on it');
+    const { after } = executed;
     this.#nodes.add(header.height, executed.applied.newNodes);
-    this.#head = next;
-    this.#reader = stateReader(this.#nodes, next.root);
+    this.#head = after;
+    this.#reader = stateReader(this.#nodes, after.root);
     this.#overlays.clear();
-    return next;
+    return after;
   }
 
   /** One transaction on the head; nothing is kept. */
@@ -230,23 +230,8 @@ export class Executor {
     return simulate(this.#reader, { chainId: this.#chainId, height: height + 1, timestampMs }, tx);
   }
 
-  #after(executed: ExecutedBlock): ExecutionHead {
-    const { header, hash } = executed.proposal;
-    const { root, newNodes } = executed.applied;
-    const reader = stateReader(over(this.#nodes, header.height, newNodes), root);
-    const next = readExecutionHead({ header, hash, root, leaders: this.#head.leaders }, reader);
-    const { leaders, validators } = this.#head;
-    return { ...next, leaders: nextLeaderHistory(leaders, header, validators, next.params.leaderDemotionBlocks) };
-  }
-
-  #apply(execution: BlockExecution, height: Height): Omit<ExecutedBlock, 'proposal' | 'txHashes'> {
-    const { receipts, writes } = execution;
-    return {
-      receipts,
-      encodedReceipts: receipts.map(encodeReceipt),
-      nextValidators: validatorsAfter(writes) ?? this.#head.validators,
-      applied: applyWrites(this.#nodes, this.#head.root, writes, height),
-    };
+  get #base(): Base {
+    return { chainId: this.#chainId, head: this.#head, nodes: this.#nodes, reader: this.#reader };
   }
 
   #keep(executed: ExecutedBlock): void {
@@ -255,6 +240,95 @@ export class Executor {
     const oldest = this.#overlays.keys().next();
     if (!oldest.done) this.#overlays.delete(oldest.value);
   }
+}
+
+/**
+ * Certified blocks that are executed one on the other, ahead of the head: nobody sees them before all of them are durable
+ * and the executor has advanced by each. Thrown away when that fails. Bounded by its caller.
+ */
+export class ExecutionRun {
+  #base: Base;
+  readonly #added: Map<Height, ReadonlyMap<number, Uint8Array>>;
+
+  /** Use `Executor.run`. */
+  constructor(base: Base) {
+    const added = new Map<Height, ReadonlyMap<number, Uint8Array>>();
+    const getNode: NodeReader['getNode'] = (ref) =>
+      ref.version > height ? added.get(ref.version)?.get(ref.sequence) : base.nodes.getNode(ref);
+    const { height } = base.head;
+    this.#added = added;
+    this.#base = { ...base, nodes: { getNode } };
+  }
+
+  /** The last block of the run, or the head that it began on. */
+  get head(): ExecutionHead {
+    return this.#base.head;
+  }
+
+  /** As `Executor.execute`, on the last block of the run. */
+  execute(proposal: ProposedBlock, txs: readonly CheckedTransaction[]): Verdict<ExecutedBlock> {
+    const { chainId, nodes } = this.#base;
+    const checked = checkHeader(proposal, this.#base.head, chainId, null);
+    const executed = checked.ok ? executeOn(this.#base, proposal, txs, true) : checked;
+    if (!executed.ok) return executed;
+    const { after, applied: writes } = executed.value;
+    this.#added.set(after.height, bySequence(writes.newNodes));
+    this.#base = { chainId, head: after, nodes, reader: stateReader(nodes, after.root) };
+    return executed;
+  }
+}
+
+/** What executing changed, before it is known for which header. */
+type Result = Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'applied'> & {
+  readonly nextValidators: ValidatorSet;
+};
+
+/** Executes a block whose header was checked, and holds every root against it. */
+function executeOn(
+  base: Base,
+  proposal: ProposedBlock,
+  txs: readonly CheckedTransaction[],
+  certified: boolean,
+): Verdict<ExecutedBlock> {
+  const { header } = proposal;
+  const { height, timestampMs } = header;
+  const execution = executeBlock(base.reader, { chainId: base.chainId, height, timestampMs, certified }, txs);
+  if (!execution.ok) return execution;
+  const result = applied(base, execution.value, height);
+  if (!equalBytes(receiptsRootOf(result.encodedReceipts), header.receiptsRoot)) {
+    return reject('WRONG_RECEIPTS', 'the receipts are not those of the header');
+  }
+  if (!equalBytes(result.applied.rootHash, header.stateRoot)) {
+    return reject('WRONG_STATE', 'the state after the block is not that of the header');
+  }
+  if (!equalBytes(validatorSetHash(result.nextValidators), header.nextValidatorsHash)) {
+    return reject('WRONG_NEXT_VALIDATORS', 'the next validator set is not that of the header');
+  }
+  const txHashes = txs.map(({ tx }) => tx.hash);
+  return accept(executedOn(base, proposal, txHashes, result));
+}
+
+function applied({ head, nodes }: Base, { receipts, writes }: BlockExecution, height: Height): Result {
+  return {
+    receipts,
+    encodedReceipts: receipts.map(encodeReceipt),
+    nextValidators: validatorsAfter(writes) ?? head.validators,
+    applied: applyWrites(nodes, head.root, writes, height),
+  };
+}
+
+function executedOn(
+  { head, nodes }: Base,
+  proposal: ProposedBlock,
+  txHashes: readonly Hash[],
+  { receipts, encodedReceipts, applied: writes }: Result,
+): ExecutedBlock {
+  const { header, hash } = proposal;
+  const { root, newNodes } = writes;
+  const reader = stateReader(over(nodes, header.height, newNodes), root);
+  const next = readExecutionHead({ header, hash, root, leaders: head.leaders }, reader);
+  const leaders = nextLeaderHistory(head.leaders, header, head.validators, next.params.leaderDemotionBlocks);
+  return { proposal, receipts, encodedReceipts, txHashes, applied: writes, after: { ...next, leaders } };
 }
 
 function validatorsAfter(writes: readonly StateWrite[]): ValidatorSet | undefined {
@@ -273,7 +347,10 @@ function sameSidecars(a: ProposedBlock, b: ProposedBlock): boolean {
 
 /** The new nodes of one block over the committed ones. */
 function over(nodes: NodeReader, version: Height, added: AppliedWrites['newNodes']): NodeReader {
-  const bySequence = new Map<number, Uint8Array>();
-  for (const { key, bytes } of added) bySequence.set(sequenceOf(key), bytes);
-  return { getNode: (ref) => (ref.version === version ? bySequence.get(ref.sequence) : nodes.getNode(ref)) };
+  const own = bySequence(added);
+  return { getNode: (ref) => (ref.version === version ? own.get(ref.sequence) : nodes.getNode(ref)) };
+}
+
+function bySequence(added: AppliedWrites['newNodes']): ReadonlyMap<number, Uint8Array> {
+  return new Map(added.map(({ key, bytes }) => [sequenceOf(key), bytes]));
 }

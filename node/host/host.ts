@@ -3,7 +3,7 @@
  * a barrier that nothing signed passes. The only place that signs, and the only caller of the ledger. Slow work
  * (verifying, executing, building, fetching) runs beside the loop and comes back as an input.
  */
-import { bytesToHex, equalBytes } from '../../common/bytes.ts';
+import { bytesToHex } from '../../common/bytes.ts';
 import { assert, EmrError, unreachable, type Verdict } from '../../common/errors.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
 import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
@@ -27,11 +27,11 @@ type Task =
   | { readonly kind: 'due' }
   | {
       readonly kind: 'certified';
-      readonly block: CertifiedBlock;
-      readonly answer: (verdict: Verdict<unknown>) => void;
+      readonly blocks: readonly CertifiedBlock[];
+      readonly answer: (verdict: Verdict) => void;
     }
   /** The ledger has a new head: everybody else follows, before anything else happens. */
-  | { readonly kind: 'committed'; readonly block: CommittedBlock };
+  | { readonly kind: 'committed'; readonly blocks: readonly CommittedBlock[] };
 
 /** Blocks that peers pushed and that wait for the loop; some 4 MiB each at worst. */
 const MAX_PUSHED_WAITING = 8;
@@ -129,10 +129,13 @@ export class Host {
     this.#pushInput({ kind: 'suspect', height: at.height, view: at.view });
   }
 
-  /** A block from sync, through the same queue as everything else. */
-  apply(block: CertifiedBlock): Promise<Verdict<unknown>> {
-    const { promise, resolve } = Promise.withResolvers<Verdict<unknown>>();
-    this.#push({ kind: 'certified', block, answer: resolve });
+  /**
+   * Blocks from sync, in order, through the same queue as everything else.
+   * @returns the verdict on the first that is bad; those before it are committed
+   */
+  apply(blocks: readonly CertifiedBlock[]): Promise<Verdict> {
+    const { promise, resolve } = Promise.withResolvers<Verdict>();
+    this.#push({ kind: 'certified', blocks, answer: resolve });
     return promise;
   }
 
@@ -142,7 +145,7 @@ export class Host {
     const block = decodeCertifiedBlock(bytes);
     if (!block.ok) return this.#ports.onRefused(block.code);
     this.#pushedWaiting += 1;
-    this.#beside(this.apply(block.value).then(() => void (this.#pushedWaiting -= 1)));
+    this.#beside(this.apply([block.value]).then(() => void (this.#pushedWaiting -= 1)));
   }
 
   #pushDue(): void {
@@ -187,15 +190,20 @@ export class Host {
         this.#dueWaiting = false;
         return this.#step({ kind: 'due', due: this.#ports.due.due });
       case 'committed':
-        return this.#committed(task.block);
-      case 'certified': {
-        const verdict = await this.#ports.ledger.applyCertified(task.block);
-        if (verdict.ok && verdict.value !== null) this.#queue.unshift({ kind: 'committed', block: verdict.value });
-        return task.answer(verdict);
-      }
+        return this.#committed(task.blocks);
+      case 'certified':
+        return this.#applyCertified(task);
       default:
         return unreachable(task);
     }
+  }
+
+  /** Takes a part of them; the rest go behind what waits, so that sync and consensus take turns. */
+  async #applyCertified({ blocks, answer }: Extract<Task, { readonly kind: 'certified' }>): Promise<void> {
+    const { committed, taken, verdict } = await this.#ports.ledger.applyCertified(blocks);
+    if (committed.length > 0) this.#queue.unshift({ kind: 'committed', blocks: committed });
+    if (verdict.ok && taken < blocks.length) this.#push({ kind: 'certified', blocks: blocks.slice(taken), answer });
+    else answer(verdict);
   }
 
   async #step(input: Input): Promise<void> {
@@ -332,20 +340,27 @@ export class Host {
 
   async #commit(effect: Extract<Effect, { kind: 'commit' }>, following: Task[]): Promise<void> {
     const committed = await this.#ports.ledger.commitDecided(effect.block, effect.certificate);
-    if (committed !== null) following.push({ kind: 'committed', block: committed });
+    if (committed !== null) following.push({ kind: 'committed', blocks: [committed] });
   }
 
-  /** The head has moved: pool and predicate first, so that the core does not ask for a block that nobody needs. */
-  async #committed(committed: CommittedBlock): Promise<void> {
+  /**
+   * The head has moved: pool and predicate first, so that the core does not ask for a block that nobody needs. The core
+   * hears of the last block alone: it has no business with those before, and each head that it hears of costs the others
+   * a signed status.
+   */
+  async #committed(blocks: readonly CommittedBlock[]): Promise<void> {
     const { mempool, due, executor, syncer, observations, clock } = this.#ports;
-    const signers = this.#position.head.validators;
-    observations.noteCommit(committed.header.height, committed.certificate, signers, clock.nowMs());
+    let signers = this.#position.head.validators;
+    for (const committed of blocks) {
+      const { header, certificate, nextValidators, txHashes } = committed;
+      observations.noteCommit(header.height, certificate, signers, clock.nowMs());
+      signers = nextValidators;
+      this.#ports.onCommitted(committed, mempool.committed(txHashes));
+    }
     syncer.progressed();
-    const waitedMs = mempool.committed(committed.txHashes);
-    this.#ports.onCommitted(committed, waitedMs);
     await this.#step({ kind: 'due', due: due.update() });
     const { head } = executor;
-    assert(equalBytes(head.hash, committed.hash), 'the executor is at the block that was committed');
+    assert(head.height === blocks.at(-1)?.header.height, 'the executor is at the block that was committed');
     this.#position = positionOf(head, this.#ports.signer.address);
     observations.setValidators(head.validators);
     await this.#step({ kind: 'committed', head: this.#position.head, params: head.params, leaders: head.leaders });

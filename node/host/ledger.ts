@@ -3,10 +3,11 @@
  * calls it for blocks that consensus decided and for blocks that came with a certificate; nobody else does.
  */
 import { equalBytes } from '../../common/bytes.ts';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { accept, assert, InvariantError, reject, type Verdict } from '../../common/errors.ts';
 import { type Certificate, verifyCertificate } from '../../common/protocol/block.ts';
 import { proposedBlock, type ProposedBlock } from '../../consensus/messages.ts';
-import type { ExecutedBlock, Executor } from '../execution/executor.ts';
+import type { ExecutedBlock, ExecutionRun, Executor } from '../execution/executor.ts';
 import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
 import type { TransactionChecker } from '../verification/transaction-checker.ts';
 import type { Verifier } from '../verification/verifier.ts';
@@ -21,6 +22,19 @@ const BODY_FAULTS: ReadonlySet<string> = new Set([
   'SIDECAR_MISMATCH',
   'SIDECAR_UNEXPECTED',
 ]);
+
+/** Execution of blocks from sync gives way to what consensus has waiting after this long. */
+const RUN_SLICE_MS = 50;
+
+/** What became of the first of some certified blocks. */
+export interface Applied {
+  /** Those that are new, in order; they are the chain's last now. */
+  readonly committed: readonly CommittedBlock[];
+  /** How many of the blocks were looked at. The rest were not, for want of time or because of the verdict. */
+  readonly taken: number;
+  /** About the last one that was looked at: the first thing that is wrong with it. */
+  readonly verdict: Verdict;
+}
 
 export class Ledger {
   readonly #store: ChainStore;
@@ -53,14 +67,40 @@ export class Ledger {
   }
 
   /**
-   * A block that came with its certificate, from whomever: verified against the set of this node's own state, executed,
-   * and held against every root.
-   * @returns null when the block is stored already; HEIGHT_GAP when blocks before it are missing; else the first thing
-   *   that is wrong with it
+   * Blocks that came with their certificates, in order, from whomever: each verified against the set of the state before
+   * it, executed, and held against every root. What is good of them becomes the head together, in one synced batch.
+   * Takes as many as fit into a slice of time, at least one, so that consensus gets its turn between two calls.
    * @throws InvariantError when a quorum certified what this node computes differently
    */
-  async applyCertified(certified: CertifiedBlock): Promise<Verdict<CommittedBlock | null>> {
-    const { head } = this.#executor;
+  async applyCertified(blocks: readonly CertifiedBlock[]): Promise<Applied> {
+    const run = this.#executor.run();
+    const committed: CommittedBlock[] = [];
+    const executed: ExecutedBlock[] = [];
+    let verdict: Verdict = accept(undefined);
+    let taken = 0;
+    const endMs = performance.now() + RUN_SLICE_MS;
+    for (const certified of blocks) {
+      if (taken > 0) {
+        if (performance.now() >= endMs) break;
+        await nextTurn();
+      }
+      taken += 1;
+      const next = this.#execute(run, certified);
+      if (!next.ok) {
+        verdict = next;
+        break;
+      }
+      if (next.value === null) continue;
+      executed.push(next.value);
+      committed.push(this.#executor.toCommit(next.value, certified.certificate));
+    }
+    await this.#commitAll(executed, committed);
+    return { committed, taken, verdict };
+  }
+
+  /** @returns null when the block is stored already; HEIGHT_GAP when blocks before it are missing */
+  #execute(run: ExecutionRun, certified: CertifiedBlock): Verdict<ExecutedBlock | null> {
+    const { head } = run;
     const opened = proposedBlock(certified.block);
     if (!opened.ok) return opened;
     const proposal = opened.value;
@@ -73,9 +113,8 @@ export class Ledger {
     const proven = verifyCertificate(header, hash, certified.certificate, head.validators, engine);
     if (!proven.ok) return proven;
     const txs = this.#checker.decodeCertified(proposal.block);
-    const executed = txs.ok ? await this.#executor.execute(proposal, txs.value, CERTIFIED) : txs;
-    if (executed.ok) return accept(await this.#commit(executed.value, certified.certificate));
-    if (BODY_FAULTS.has(executed.code)) return executed;
+    const executed = txs.ok ? run.execute(proposal, txs.value) : txs;
+    if (executed.ok || BODY_FAULTS.has(executed.code)) return executed;
     throw new InvariantError(
       `a quorum certified block ${header.height}, which this node cannot reproduce (${executed.code}: ${executed.message})`,
     );
@@ -90,10 +129,17 @@ export class Ledger {
 
   async #commit(executed: ExecutedBlock, certificate: Certificate): Promise<CommittedBlock> {
     const committed = this.#executor.toCommit(executed, certificate);
-    await this.#store.commitBlock(committed);
-    this.#executor.advance(executed);
-    for (const listener of this.#listeners) listener(committed);
+    await this.#commitAll([executed], [committed]);
     return committed;
+  }
+
+  async #commitAll(executed: readonly ExecutedBlock[], committed: readonly CommittedBlock[]): Promise<void> {
+    if (committed.length === 0) return;
+    await this.#store.commitBlocks(committed);
+    executed.forEach((block, index) => {
+      this.#executor.advance(block);
+      for (const listener of this.#listeners) listener(committed[index] as CommittedBlock);
+    });
   }
 }
 

@@ -13,6 +13,7 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { Network } from '../network/types.ts';
 import { MAX_SERVED_BLOCKS } from './block-server.ts';
+import { ReadAhead } from './read-ahead.ts';
 import {
   type CertifiedBlock,
   decodeBody,
@@ -32,6 +33,10 @@ const SHUN_MS = 5_000;
 const POLL_OBSERVER_MS = 500;
 const POLL_VALIDATOR_MS = 5_000;
 
+/** Blocks that wait while others are applied. They are committed together, so this bounds a batch of the database, too. */
+const MAX_AHEAD_BLOCKS = 64;
+const MAX_AHEAD_BYTES = 4 * 1024 * 1024;
+
 export interface SyncerPorts {
   readonly chainId: Hash;
   readonly clock: Clock;
@@ -40,8 +45,8 @@ export interface SyncerPorts {
   headHeight(): Height;
   /** Whether this node is in the set of the next height. */
   isValidator(): boolean;
-  /** The serial apply path. Null for a block that is stored already. */
-  apply(block: CertifiedBlock): Promise<Verdict<unknown>>;
+  /** The serial apply path, for blocks in order. */
+  apply(blocks: readonly CertifiedBlock[]): Promise<Verdict>;
   /** A bug of ours, or a failed disk: the node stops. */
   failed(error: unknown): void;
 }
@@ -175,29 +180,78 @@ export class Syncer {
     return from[this.#nextPeer % Math.max(1, from.length)]?.peerId ?? null;
   }
 
-  /** One request. @returns whether it brought a block that this node lacked, so that asking again makes sense */
+  /**
+   * Blocks of one peer for as long as it has some: the next answers are asked for and read while the last are applied.
+   * @returns whether that brought a block that this node lacked, so that asking again makes sense
+   */
   async #fetchFrom(peerId: string): Promise<boolean> {
-    const { network, log } = this.#ports;
     const before = this.#ports.headHeight();
-    const request = encodeBlocksRequest({ kind: 'from', height: before + 1 });
-    const options = { maxFrames: MAX_SERVED_BLOCKS, maxFrameBytes: MAX_CERTIFIED_BLOCK_BYTES, ...this.#options() };
-    try {
-      for await (const frame of network.request(peerId, 'blocks', request, options)) {
-        const block = decodeCertifiedBlock(frame);
-        const applied: Verdict<unknown> = block.ok ? await this.#ports.apply(block.value) : block;
-        if (this.#stopped) return false;
-        if (applied.ok) continue;
-        this.#shun(peerId);
-        log.warn({ peerId, code: applied.code }, 'a peer sent a block that proves nothing');
-        return false;
-      }
-    } catch (error) {
-      this.#requestFailed(peerId, error);
+    const ahead = new ReadAhead<CertifiedBlock>({ items: MAX_AHEAD_BLOCKS, bytes: MAX_AHEAD_BYTES });
+    const enough = new AbortController();
+    const reading = this.#read(peerId, before + 1, ahead, AbortSignal.any([this.#abort.signal, enough.signal]));
+    const bad = await this.#applyAll(ahead);
+    enough.abort();
+    const refused = (await reading) ?? bad;
+    if (this.#stopped) return false;
+    if (refused !== null) {
+      this.#shun(peerId);
+      this.#ports.log.warn({ peerId, code: refused }, 'a peer sent a block that proves nothing');
+      return false;
     }
     const progressed = this.#ports.headHeight() > before;
     // It claimed more than it has: its next claims are not believed for a while.
     if (!progressed && peerId === this.#claimant) this.#shun(peerId);
     return progressed;
+  }
+
+  /** @returns the code of what is wrong with an answer, if anything is */
+  async #read(
+    peerId: string,
+    from: Height,
+    ahead: ReadAhead<CertifiedBlock>,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const options = {
+      maxFrames: MAX_SERVED_BLOCKS,
+      maxFrameBytes: MAX_CERTIFIED_BLOCK_BYTES,
+      idleTimeoutMs: REQUEST_IDLE_MS,
+      signal,
+    };
+    let height = from;
+    try {
+      for (let asked = -1; asked !== height;) {
+        asked = height;
+        const request = encodeBlocksRequest({ kind: 'from', height });
+        for await (const frame of this.#ports.network.request(peerId, 'blocks', request, options)) {
+          const block = decodeCertifiedBlock(frame);
+          if (!block.ok) return block.code;
+          if (!(await ahead.put(block.value, frame.length))) return null;
+          height += 1;
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted) this.#requestFailed(peerId, error);
+    } finally {
+      ahead.end();
+    }
+    return null;
+  }
+
+  /** @returns the code of what is wrong with the first bad block, if there is one */
+  async #applyAll(ahead: ReadAhead<CertifiedBlock>): Promise<string | null> {
+    try {
+      for (;;) {
+        const before = this.#ports.headHeight();
+        const blocks = await ahead.take();
+        if (blocks.length === 0) return null;
+        const applied = await this.#ports.apply(blocks);
+        if (!applied.ok) return applied.code;
+        // Blocks that this node has, over and over: it is kept busy.
+        if (this.#stopped || this.#ports.headHeight() === before) return null;
+      }
+    } finally {
+      ahead.end();
+    }
   }
 
   #isShunned(peerId: string): boolean {

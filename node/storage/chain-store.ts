@@ -161,16 +161,28 @@ export class ChainStore {
   }
 
   /**
-   * Everything of one block in one synced batch: after a crash all of it is there, or nothing.
+   * Everything of these blocks, each on top of the one before, in one synced batch: after a crash all of it is there, or
+   * nothing. Several blocks at a time come from sync alone. One batch, and not one for each with a single sync at the end:
+   * LevelDB begins a new log where the old one is full, and does not sync the old one's tail with it.
    * @throws EmrError STORAGE_FAILED: then the node must stop
    */
+  async commitBlocks(blocks: readonly CommittedBlock[]): Promise<void> {
+    let head = this.#head;
+    const writes: Write[] = [];
+    for (const committed of blocks) {
+      const { header, hash } = committed;
+      assert(header.height === head.header.height + 1, 'a block is committed on top of the head');
+      assert(equalBytes(header.parentHash, head.hash), 'a block is committed on its parent');
+      assert(committed.certificate !== null, 'a block is committed with its certificate');
+      for (const write of blockWrites(committed)) writes.push(write);
+      head = { header, hash };
+    }
+    await this.#kv.write(writes, { sync: true });
+    this.#head = head;
+  }
+
   async commitBlock(committed: CommittedBlock): Promise<void> {
-    const { header, hash } = committed;
-    assert(header.height === this.#head.header.height + 1, 'a block is committed on top of the head');
-    assert(equalBytes(header.parentHash, this.#head.hash), 'a block is committed on its parent');
-    assert(committed.certificate !== null, 'a block is committed with its certificate');
-    await this.#kv.write(blockWrites(committed), { sync: true });
-    this.#head = { header, hash };
+    await this.commitBlocks([committed]);
   }
 
   /** Forgets the erasable bytes of one transaction, for good; synced. False where there are none. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
 import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
 import type { BlockDue } from '../../vm/types.ts';
@@ -7,6 +8,7 @@ import { DueWatch } from '../../node/host/due.ts';
 import { type Evidence, EvidenceBox } from '../../node/host/evidence.ts';
 import { Inbox } from '../../node/host/inbox.ts';
 import { Observations } from '../../node/host/observations.ts';
+import { ReadAhead } from '../../node/host/read-ahead.ts';
 import {
   decodeBlocksRequest,
   decodeCertifiedBlock,
@@ -218,4 +220,29 @@ t.test('the wire refuses what it does not know', async (t) => {
     value: { kind: 'from', height: 9 },
   });
   t.equal(mustFail(decodeCertifiedBlock(new Uint8Array(64))), 'MALFORMED');
+});
+
+t.test('read-ahead: whoever brings waits while it is full, whoever takes while it is empty', async (t) => {
+  const ahead = new ReadAhead<number>({ items: 2, bytes: 100 });
+  t.equal(await ahead.put(1, 1_000), true, 'one always fits');
+  let brought = false;
+  const second = ahead.put(2, 1).then((taken) => {
+    brought = true;
+    return taken;
+  });
+  await setImmediate();
+  t.equal(brought, false, 'the bytes are used up');
+  t.same(await ahead.take(), [1]);
+  t.equal(await second, true);
+  t.equal(await ahead.put(3, 1), true);
+  const fourth = ahead.put(4, 1);
+  t.same(await ahead.take(), [2, 3]);
+  t.equal(await fourth, true);
+  const fifth = ahead.put(5, 1);
+  await fifth;
+  const sixth = ahead.put(6, 1);
+  ahead.end();
+  t.equal(await sixth, false, 'nothing is taken after the end');
+  t.same(await ahead.take(), [4, 5], 'what waits is given all the same');
+  t.same(await ahead.take(), []);
 });
