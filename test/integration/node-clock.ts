@@ -36,31 +36,63 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Real time; once killed, no timer of it fires any more. */
+/** Moves the time of every clock that shares it: days pass in a moment, and timers that they cover fire. */
+export class Leap {
+  #offsetMs = 0;
+  readonly clocks = new Set<MortalClock>();
+
+  get offsetMs(): number {
+    return this.#offsetMs;
+  }
+
+  by(ms: number): void {
+    this.#offsetMs += ms;
+    for (const clock of this.clocks) clock.leapt();
+  }
+}
+
+/** Real time, from where the leap has brought it; once killed, no timer of it fires any more. */
 export class MortalClock implements Clock {
-  readonly #cancels = new Set<() => void>();
+  readonly #timers = new Map<() => void, { readonly atMs: number; readonly call: () => void }>();
+  readonly #leap: Leap;
   #dead = false;
 
+  constructor(leap = new Leap()) {
+    this.#leap = leap;
+    leap.clocks.add(this);
+  }
+
   nowMs(): number {
-    return systemClock.nowMs();
+    return systemClock.nowMs() + this.#leap.offsetMs;
   }
 
   after(delayMs: number, call: () => void): () => void {
     if (this.#dead) return () => {};
-    const cancel = systemClock.after(delayMs, () => {
-      this.#cancels.delete(cancel);
+    const cancelReal = systemClock.after(delayMs, () => {
+      this.#timers.delete(cancel);
       call();
     });
-    this.#cancels.add(cancel);
-    return () => {
-      this.#cancels.delete(cancel);
-      cancel();
+    const cancel = (): void => {
+      this.#timers.delete(cancel);
+      cancelReal();
     };
+    this.#timers.set(cancel, { atMs: this.nowMs() + delayMs, call });
+    return cancel;
+  }
+
+  /** Fires what the leap has made due, in order. */
+  leapt(): void {
+    const due = [...this.#timers].filter(([, { atMs }]) => atMs <= this.nowMs());
+    for (const [cancel, { call }] of due.sort(([, a], [, b]) => a.atMs - b.atMs)) {
+      if (!this.#timers.has(cancel)) continue;
+      cancel();
+      call();
+    }
   }
 
   kill(): void {
     this.#dead = true;
-    for (const cancel of this.#cancels) cancel();
-    this.#cancels.clear();
+    for (const cancel of [...this.#timers.keys()]) cancel();
+    this.#leap.clocks.delete(this);
   }
 }

@@ -4,7 +4,7 @@ import type { EmrNode } from '../../node/node.ts';
 import { createNode } from '../../node/node.ts';
 import type { Network } from '../../node/network/types.ts';
 import type { KeyValueStore } from '../../node/storage/key-value-store.ts';
-import { MortalClock } from './node-clock.ts';
+import { Leap, MortalClock } from './node-clock.ts';
 import type { Consortium, Hospital, TestTransaction } from './node-consortium.ts';
 import { MemoryHub } from './node-memory-network.ts';
 
@@ -21,6 +21,8 @@ export interface RunningNode {
 export class Cluster {
   readonly net: Consortium;
   readonly hub = new MemoryHub();
+  /** The time of all nodes. */
+  readonly leap = new Leap();
   /** By index of the validator set; undefined where none runs. */
   readonly running: (RunningNode | undefined)[];
 
@@ -32,7 +34,7 @@ export class Cluster {
   /** Starts validator `index` on a database, on the in-memory network unless another is given. */
   async start(index: number, kv: KeyValueStore, network?: Network): Promise<EmrNode> {
     const { validator, peerId } = this.net.hospitals[index] as Hospital;
-    const clock = new MortalClock();
+    const clock = new MortalClock(this.leap);
     const memory = network === undefined ? this.hub.join(peerId) : null;
     const fatal: unknown[] = [];
     const node = await createNode({
