@@ -9,6 +9,8 @@ import { EmrError } from '../common/errors.ts';
 import type { Genesis } from '../common/protocol/genesis.ts';
 import type { Hash } from '../common/protocol/primitives.ts';
 import { equalBytes } from '../common/bytes.ts';
+import { AlarmWatch, type DiskProbe } from './alarms/alarm-watch.ts';
+import { SlowestWrite } from './alarms/slowest-write.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { Executor } from './execution/executor.ts';
 import { genesisBlock } from './execution/genesis-block.ts';
@@ -46,6 +48,8 @@ export interface NodeOptions {
   readonly mempool: PoolLimits;
   readonly clock?: Clock;
   readonly log?: Log;
+  /** The disk under the data folder, to warn before it is full. Nobody watches it without. */
+  readonly disk?: DiskProbe;
   /** Adds event loop, memory and garbage collection of the process to the metrics. Default true. */
   readonly processMetrics?: boolean;
   /** An invariant broke, or the disk failed. The node has stopped itself; the process should end, with an error. */
@@ -69,6 +73,7 @@ export interface EmrNode {
   readonly observations: Observations;
   /** Proofs of double votes that are not on the chain yet. */
   readonly evidence: EvidenceBox;
+  readonly alarms: AlarmWatch;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
   start(): Promise<void>;
@@ -87,7 +92,11 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   const clock = options.clock ?? systemClock;
   const log = options.log ?? silentLog;
   const metrics = new NodeMetrics();
-  const kv = measuredStore(options.kv, (write) => metrics.wrote(write));
+  const slowest = new SlowestWrite(clock);
+  const kv = measuredStore(options.kv, (write) => {
+    metrics.wrote(write);
+    if (write.sync) slowest.note(write.durationMs);
+  });
   const store = await openChainStore(kv, genesis, () => genesisBlock(genesis));
   const safety = await openSafetyStore(kv);
   const executor = Executor.open(store);
@@ -95,7 +104,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   const verifier = new Verifier(options.engine);
   const checker = new TransactionChecker(chainId, verifier);
   const ledger = new Ledger(store, executor, checker, verifier);
-  const observations = new Observations(signer.address, clock.nowMs());
+  const observations = new Observations(clock.nowMs());
   const evidence = new EvidenceBox();
   const blocks = new BlockServer({ network, store, safety });
 
@@ -160,6 +169,25 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   });
 
   const members = membersOf(genesis, executor);
+  const alarms: AlarmWatch = new AlarmWatch({
+    clock,
+    log,
+    disk: options.disk ?? null,
+    facts: () => {
+      const { height, header, validators, leaders, params } = executor.head;
+      const { viewTimeoutMs, maxClockDriftMs } = params;
+      return {
+        self: signer.address,
+        head: { height, timestampMs: header.timestampMs, validators, leaders, viewTimeoutMs, maxClockDriftMs },
+        isMember: members().some(({ address }) => equalBytes(address, signer.address)),
+        peers: network.peers(),
+        seen: observations,
+        sync: { syncing: syncer.syncing, sourcePeerId: syncer.sourcePeerId, highest: syncer.highestClaimed },
+        pool: { size: mempool.size, bytes: mempool.bytes, limits: mempool.limits },
+        slowestSyncMs: slowest.durationMs,
+      };
+    },
+  });
   ledger.onCommitted((block) => {
     const { header } = block;
     if (!equalBytes(header.validatorsHash, header.nextValidatorsHash)) network.setMembers(members());
@@ -171,7 +199,9 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       height: () => executor.head.height,
       view: () => observations.phase.view,
       blockIntervalMs: () => observations.blockIntervalMs,
-      missingValidators: () => observations.phase.missing.length,
+      alarms: () => alarms.look(),
+      diskFreeBytes: () => alarms.diskFreeBytes,
+      isValidator: () => host.isValidator,
       validators: () => observations.validators(),
       syncLag: () => syncer.highestClaimed - executor.head.height,
       mempool: () => ({ size: mempool.size, bytes: mempool.bytes, rejections: mempool.rejections }),
@@ -188,6 +218,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
+      alarms.stop();
       due.stop();
       gossip.stop();
       mempool.stop();
@@ -225,6 +256,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     due,
     observations,
     evidence,
+    alarms,
     metrics,
     clock,
     stop,
@@ -237,6 +269,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       await host.start();
       mempool.start();
       syncer.start();
+      alarms.start();
       log.info({ height: executor.head.height, peerId: network.peerId, validator: host.isValidator }, 'started');
     },
   };

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { RpcError } from './errors.ts';
 import type { Service } from './service.ts';
+import { type AlarmView, alarmView } from './views.ts';
 
 const LOOPBACK = /^(?:127\.|::1$|::ffff:127\.|localhost$)/;
 
@@ -27,7 +28,7 @@ function wanted(query: unknown, name: string): number | undefined {
 function readiness(
   service: Service,
   query: unknown,
-): { ready: boolean; checks: readonly Check[]; stalledReason: string | null } {
+): { ready: boolean; checks: readonly Check[]; stalledReason: AlarmView | null } {
   const { node, chain, network } = service.ports;
   const { highestKnownHeight, stalledReason, syncing } = node.status();
   const head = chain.head();
@@ -43,10 +44,10 @@ function readiness(
     checks.push({ name: 'maxBlocksBehind', ok: behind <= maxBehind, value: behind, wanted: maxBehind });
   if (maxAge !== undefined) checks.push({ name: 'maxBlockAgeMs', ok: ageMs <= maxAge, value: ageMs, wanted: maxAge });
   // Who has not heard from the others yet cannot know what it lacks.
-  if (stalledReason === 'STARTING') checks.push({ name: 'heardFromQuorum', ok: false, value: 0, wanted: 1 });
+  if (stalledReason?.code === 'STARTING') checks.push({ name: 'heardFromQuorum', ok: false, value: 0, wanted: 1 });
   // Without a wish of its own the question is whether the node has what the others have.
   if (maxBehind === undefined) checks.push({ name: 'synced', ok: !syncing, value: behind, wanted: 0 });
-  return { ready: checks.every(({ ok }) => ok), checks, stalledReason };
+  return { ready: checks.every(({ ok }) => ok), checks, stalledReason: stalledReason && alarmView(stalledReason) };
 }
 
 export function healthRoutes(app: FastifyInstance, service: Service): void {

@@ -69,11 +69,36 @@ export interface NodeStatus {
   /** The highest height that a quorum's signed statuses, or certificates, have shown; at least the own height. */
   readonly highestKnownHeight: Height;
   /**
-   * Why no block was committed although one is due, as a stable word (`NO_QUORUM`, `AWAIT_LEADER`, `SYNCING`,
-   * `DISK_FULL`, …); null while nothing is due or blocks flow. `STARTING`: since its start the node has not heard from
-   * a quorum how far it is, and does not know what it lacks; it is not ready then, and takes no transactions.
+   * Why no block was committed although one is due, or why this node lacks what the others have; null while nothing is
+   * due or blocks flow. `STARTING`: since its start the node has not heard from a quorum how far it is, and does not know
+   * what it lacks; it is not ready then, and takes no transactions.
    */
-  readonly stalledReason: string | null;
+  readonly stalledReason: Alarm | null;
+  /** What a person should look at although blocks may come. */
+  readonly warnings: readonly Alarm[];
+}
+
+/** Something that this node's operator should know. Its code has a section in docs/runbook.md. */
+export interface Alarm {
+  /** Stable word: `NO_QUORUM`, `AWAIT_LEADER`, `SYNCING`, `DISK_LOW`, … */
+  readonly code: string;
+  /** What is wrong, with names. */
+  readonly message: string;
+  /** The first thing to do about it. */
+  readonly action: string;
+  readonly sinceMs: TimeMs;
+  /** What was being decided, and where that stood. */
+  readonly height: Height;
+  readonly view: View;
+  readonly phase: string;
+  /** Validators whose messages, votes or presence are missing, or who caused it. */
+  readonly missing: readonly {
+    readonly orgId: OrgId;
+    readonly address: Address;
+    readonly connected: boolean;
+    /** Null: not since this node's start. */
+    readonly lastSeenMs: TimeMs | null;
+  }[];
 }
 
 /** Structured logging without the library's types. Never a payload, a patient reference or key material. */

@@ -17,6 +17,7 @@ import type {
 import type { ValidatorSet } from '../common/protocol/validator-set.ts';
 import type { BlockView } from './blocks.ts';
 import { toHex, toJson } from './json.ts';
+import type { Alarm } from './ports.ts';
 import type { Scope } from './scope.ts';
 
 export const headerView = (header: BlockHeader) => toJson(header);
@@ -29,6 +30,12 @@ export const validatorsView = (set: ValidatorSet) =>
     publicKey: toHex(publicKey),
     peerId,
   }));
+
+export const alarmView = ({ missing, ...alarm }: Alarm) => ({
+  ...alarm,
+  missing: missing.map((member) => ({ ...member, address: toHex(member.address) })),
+});
+export type AlarmView = ReturnType<typeof alarmView>;
 
 export const certificateView = (proof: Certificate, set: ValidatorSet) => ({
   height: proof.height,

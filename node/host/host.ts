@@ -314,7 +314,8 @@ export class Host {
   }
 
   async #execute({ block, fresh }: Extract<Effect, { kind: 'execute' }>): Promise<void> {
-    const { checker, executor, clock, log } = this.#ports;
+    const { checker, executor, clock, log, observations } = this.#ports;
+    if (fresh) observations.noteProposal(block.header, this.#position.head.timestampMs, clock.nowMs());
     const txs = await checker.checkProposed(block.block);
     const nowMs = fresh ? clock.nowMs() : null;
     const executed = txs.ok ? await executor.execute(block, txs.value, { nowMs, certified: false }) : txs;
@@ -372,10 +373,10 @@ export class Host {
   }
 
   #report(report: Report): void {
-    const { log, observations } = this.#ports;
+    const { log, observations, clock } = this.#ports;
     this.#ports.onReport(report);
     logReport(log, report);
-    if (report.kind === 'phase') observations.notePhase(report);
+    observations.noteReport(report, clock.nowMs());
     if (report.kind !== 'evidence') return;
     const { equivocation } = report;
     const validator = this.#position.head.validators[equivocation.validator];

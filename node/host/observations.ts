@@ -1,18 +1,20 @@
 /**
  * What this node has seen of consensus, for operators: who signs, who is silent, in which phase it stands and since
- * when. Nothing here decides anything.
+ * when, whose clock differs. Facts alone: what they mean is judged in alarms/judge.ts, and nothing here decides anything.
  */
 import type { Certificate } from '../../common/protocol/block.ts';
-import type { Address, Height, OrgId, TimeMs, View } from '../../common/protocol/primitives.ts';
-import { quorumSize, type ValidatorSet } from '../../common/protocol/validator-set.ts';
+import type { Address, Height, TimeMs } from '../../common/protocol/primitives.ts';
+import type { Validator, ValidatorSet } from '../../common/protocol/validator-set.ts';
 import type { SignedMessage } from '../../consensus/messages.ts';
-import type { Phase, Report } from '../../consensus/types.ts';
+import type { Report } from '../../consensus/types.ts';
 import { hashKey } from '../verification/hash-key.ts';
 
-/** A validator that was not heard of for this long counts as away: it sends a status each second. */
-const SILENT_AFTER_MS = 5_000;
-/** Blocks are late after this many view timeouts without one. */
-const LATE_AFTER_TIMEOUTS = 3;
+/** The rate of blocks is that of this many seconds. */
+const RATE_SECONDS = 10;
+/** The time of a proposal says something of its proposer's clock for this long. */
+const CLOCK_SAMPLE_MS = 10 * 60_000;
+/** Misbehaviour stays in sight for this long. */
+const MISBEHAVIOUR_MS = 60 * 60_000;
 
 export interface ValidatorSeen {
   readonly address: Address;
@@ -22,14 +24,10 @@ export interface ValidatorSeen {
   readonly executedHeight: Height | null;
 }
 
-export interface Stall {
-  /** Stable word: NO_QUORUM, AWAIT_LEADER, AWAIT_VOTES, VIEW_CHANGE, EXECUTING, AWAIT_BODY, COMMITTING, SYNCING. */
-  readonly reason: string;
-  readonly phase: Phase;
-  readonly height: Height;
-  readonly view: View;
-  /** Organisations whose validators' messages are missing. */
-  readonly missing: readonly OrgId[];
+export interface Misbehaviour {
+  readonly validator: Validator;
+  /** Stable word: EQUIVOCATION, OTHER_HEAD. */
+  readonly what: string;
   readonly sinceMs: TimeMs;
 }
 
@@ -39,26 +37,56 @@ interface Seen {
   lastSignedHeight: Height | null;
   lastSeenMs: TimeMs | null;
   executedHeight: Height | null;
+  /** When this node learnt that it is a validator. */
+  readonly knownSinceMs: TimeMs;
+  clock: { readonly offsetMs: number; readonly atMs: TimeMs } | null;
 }
 
 export class Observations {
+  readonly startedMs: TimeMs;
   /** By address. At most the members of the sets since start: some dozens. */
   readonly #seen = new Map<string, Seen>();
+  /** By address and word: at most two for each validator. */
+  readonly #misbehaved = new Map<string, Misbehaviour & { readonly untilMs: TimeMs }>();
   #validators: ValidatorSet = [];
-  #self: Address;
   #phase: PhaseReport = { kind: 'phase', height: 0, view: 0, phase: 'idle', missing: [] };
+  #phaseSinceMs: TimeMs;
   #lastProgressMs: TimeMs;
   #dueSinceMs: TimeMs | null = null;
+  #keyInUseSinceMs: TimeMs | null = null;
   #lastBlockMs: TimeMs | null = null;
   #blockIntervalMs: number | null = null;
+  /** Blocks committed in each of the last seconds, oldest first; at most RATE_SECONDS. */
+  #perSecond: { readonly second: number; blocks: number }[] = [];
 
-  constructor(self: Address, nowMs: TimeMs) {
-    this.#self = self;
+  constructor(nowMs: TimeMs) {
+    this.startedMs = nowMs;
     this.#lastProgressMs = nowMs;
+    this.#phaseSinceMs = nowMs;
   }
 
   get phase(): PhaseReport {
     return this.#phase;
+  }
+
+  /** Since when height, view and phase are what they are. */
+  get phaseSinceMs(): TimeMs {
+    return this.#phaseSinceMs;
+  }
+
+  /** Of the last block, however it came; of the start before the first one. */
+  get lastProgressMs(): TimeMs {
+    return this.#lastProgressMs;
+  }
+
+  /** Since when a block is due, or since the last one while they are; null while none is. */
+  get dueSinceMs(): TimeMs | null {
+    return this.#dueSinceMs;
+  }
+
+  /** Since when this node knows that another process has its key, and does not vote. */
+  get keyInUseSinceMs(): TimeMs | null {
+    return this.#keyInUseSinceMs;
   }
 
   /** Between the last two blocks that were committed here. */
@@ -68,10 +96,28 @@ export class Observations {
 
   setValidators(validators: ValidatorSet): void {
     this.#validators = validators;
+    for (const { address } of validators) this.#entry(address);
   }
 
-  notePhase(report: PhaseReport): void {
-    this.#phase = report;
+  noteReport(report: Report, nowMs: TimeMs): void {
+    switch (report.kind) {
+      case 'phase': {
+        const { height, view, phase } = this.#phase;
+        if (report.height !== height || report.view !== view || report.phase !== phase) this.#phaseSinceMs = nowMs;
+        this.#phase = report;
+        return;
+      }
+      case 'keyInUse':
+        this.#keyInUseSinceMs ??= nowMs;
+        return;
+      case 'evidence':
+        return this.#noteMisbehaviour(report.equivocation.validator, 'EQUIVOCATION', nowMs);
+      case 'refused':
+        if (report.code === 'OTHER_HEAD') this.#noteMisbehaviour(report.from, 'OTHER_HEAD', nowMs);
+        return;
+      case 'enteredView':
+        return;
+    }
   }
 
   noteDue(due: boolean, nowMs: TimeMs): void {
@@ -79,10 +125,18 @@ export class Observations {
   }
 
   noteMessage({ validator, body }: SignedMessage, nowMs: TimeMs): void {
-    const seen = this.#of(validator);
-    if (seen === undefined) return;
+    const member = this.#validators[validator];
+    if (member === undefined) return;
+    const seen = this.#entry(member.address);
     seen.lastSeenMs = nowMs;
     if (body.kind === 'status') seen.executedHeight = body.height;
+  }
+
+  /** A fresh proposal came in: its time was taken from the proposer's clock a moment ago. */
+  noteProposal(header: { readonly proposer: Address; readonly timestampMs: TimeMs }, parentMs: TimeMs, nowMs: TimeMs) {
+    // Where its clock is behind the parent's, a proposer takes the next possible time, which says nothing of the clock.
+    if (header.timestampMs <= parentMs + 1) return;
+    this.#entry(header.proposer).clock = { offsetMs: header.timestampMs - nowMs, atMs: nowMs };
   }
 
   noteCommit(height: Height, certificate: Certificate | null, signers: ValidatorSet, nowMs: TimeMs): void {
@@ -94,58 +148,64 @@ export class Observations {
     this.#lastBlockMs = nowMs;
     this.#lastProgressMs = nowMs;
     this.#dueSinceMs = this.#dueSinceMs === null ? null : nowMs;
+    this.#count(nowMs);
   }
 
   /** One for each validator of the next height, in order. */
   validators(): readonly ValidatorSeen[] {
-    return this.#validators.map(({ address }) => ({ address, ...this.#entry(address) }));
+    return this.#validators.map(({ address }) => ({ address, ...this.of(address) }));
   }
 
-  /** Why no block comes although one is due; null while blocks come or none is due. */
-  stall(nowMs: TimeMs, viewTimeoutMs: number, syncing: boolean): Stall | null {
-    const { phase, height, view, missing } = this.#phase;
-    const sinceMs = Math.max(this.#lastProgressMs, this.#dueSinceMs ?? 0);
-    const organisations = missing.flatMap((index) => this.#validators[index]?.orgId ?? []);
-    const stall = { phase, height, view, missing: organisations, sinceMs };
-    if (syncing) return { ...stall, reason: 'SYNCING' };
-    if (this.#dueSinceMs === null || nowMs - sinceMs < LATE_AFTER_TIMEOUTS * viewTimeoutMs) return null;
-    return {
-      ...stall,
-      reason: this.#present(nowMs) < quorumSize(this.#validators.length) ? 'NO_QUORUM' : REASONS[phase],
-    };
+  of(address: Address): Omit<ValidatorSeen, 'address'> & { readonly knownSinceMs: TimeMs } {
+    const { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs } = this.#entry(address);
+    return { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs };
   }
 
-  /** Validators heard of lately, this node included if it is one. */
-  #present(nowMs: TimeMs): number {
-    const self = hashKey(this.#self);
-    return this.#validators.filter(({ address }) => {
-      const { lastSeenMs } = this.#entry(address);
-      return hashKey(address) === self || (lastSeenMs !== null && nowMs - lastSeenMs < SILENT_AFTER_MS);
-    }).length;
+  /** The validator's clock less this node's, as its last fresh proposal showed it; null if that is long ago. */
+  clockOffsetMs(address: Address, nowMs: TimeMs): number | null {
+    const { clock } = this.#entry(address);
+    return clock === null || nowMs - clock.atMs > CLOCK_SAMPLE_MS ? null : clock.offsetMs;
   }
 
-  #of(index: number): Seen | undefined {
-    const member = this.#validators[index];
-    return member === undefined ? undefined : this.#entry(member.address);
+  misbehaved(nowMs: TimeMs): readonly Misbehaviour[] {
+    for (const [key, { untilMs }] of this.#misbehaved) if (untilMs < nowMs) this.#misbehaved.delete(key);
+    return [...this.#misbehaved.values()];
+  }
+
+  /** Of the last seconds. */
+  blocksPerSecond(nowMs: TimeMs): number {
+    const oldest = Math.floor(nowMs / 1_000) - RATE_SECONDS;
+    const blocks = this.#perSecond.reduce((sum, { second, blocks: of }) => (second > oldest ? sum + of : sum), 0);
+    return blocks / RATE_SECONDS;
+  }
+
+  #noteMisbehaviour(index: number, what: 'EQUIVOCATION' | 'OTHER_HEAD', nowMs: TimeMs): void {
+    const validator = this.#validators[index];
+    if (validator === undefined) return;
+    const key = `${hashKey(validator.address)}/${what}`;
+    const sinceMs = this.#misbehaved.get(key)?.sinceMs ?? nowMs;
+    this.#misbehaved.set(key, { validator, what, sinceMs, untilMs: nowMs + MISBEHAVIOUR_MS });
+  }
+
+  #count(nowMs: TimeMs): void {
+    const second = Math.floor(nowMs / 1_000);
+    const last = this.#perSecond.at(-1);
+    if (last?.second === second) last.blocks += 1;
+    else this.#perSecond = [...this.#perSecond.slice(1 - RATE_SECONDS), { second, blocks: 1 }];
   }
 
   #entry(address: Address): Seen {
     const key = hashKey(address);
     const known = this.#seen.get(key);
     if (known !== undefined) return known;
-    const seen: Seen = { lastSignedHeight: null, lastSeenMs: null, executedHeight: null };
+    const seen: Seen = {
+      lastSignedHeight: null,
+      lastSeenMs: null,
+      executedHeight: null,
+      knownSinceMs: this.#lastProgressMs,
+      clock: null,
+    };
     this.#seen.set(key, seen);
     return seen;
   }
 }
-
-const REASONS: Readonly<Record<Phase, string>> = {
-  idle: 'AWAIT_LEADER',
-  awaitProposal: 'AWAIT_LEADER',
-  awaitExecution: 'EXECUTING',
-  awaitPrepares: 'AWAIT_VOTES',
-  awaitCommits: 'AWAIT_VOTES',
-  awaitBody: 'AWAIT_BODY',
-  viewChange: 'VIEW_CHANGE',
-  committing: 'COMMITTING',
-};

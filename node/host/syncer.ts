@@ -57,6 +57,7 @@ export class Syncer {
   #claimed: Height = 0;
   /** Who claimed it, to be asked first. */
   #claimant: string | null = null;
+  #source: string | null = null;
   readonly #shunnedUntil = new Map<string, number>();
   #running = false;
   #stopped = false;
@@ -92,6 +93,11 @@ export class Syncer {
   /** Whether blocks are being fetched that somebody has and this node has not. */
   get syncing(): boolean {
     return this.#running && this.#claimed > this.#ports.headHeight() + 1;
+  }
+
+  /** Who is being asked for blocks; null while nobody is. */
+  get sourcePeerId(): string | null {
+    return this.#source;
   }
 
   get highestClaimed(): Height {
@@ -152,6 +158,7 @@ export class Syncer {
       .catch((error: unknown) => this.#ports.failed(error))
       .finally(() => {
         this.#running = false;
+        this.#source = null;
       });
   }
 
@@ -160,6 +167,7 @@ export class Syncer {
     const asked = new Set<string>();
     for (let peerId = this.#choose(asked); peerId !== null; peerId = this.#choose(asked)) {
       asked.add(peerId);
+      this.#source = peerId;
       while (!this.#stopped && (await this.#fetchFrom(peerId))) asked.clear();
       if (this.#stopped) return;
     }

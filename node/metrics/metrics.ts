@@ -5,6 +5,8 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { bytesToHex } from '../../common/bytes.ts';
 import type { Phase, Report } from '../../consensus/types.ts';
+import type { Alarms } from '../alarms/alarm-watch.ts';
+import { STALLS, WARNINGS } from '../alarms/codes.ts';
 import type { ValidatorSeen } from '../host/observations.ts';
 import type { VerifierCounts } from '../verification/verifier.ts';
 import type { WriteMeasure } from './measured-store.ts';
@@ -16,7 +18,10 @@ export interface MetricSources {
   readonly height: () => number;
   readonly view: () => number;
   readonly blockIntervalMs: () => number | null;
-  readonly missingValidators: () => number;
+  readonly alarms: () => Alarms;
+  /** Null where no disk is watched. */
+  readonly diskFreeBytes: () => number | null;
+  readonly isValidator: () => boolean;
   readonly validators: () => readonly ValidatorSeen[];
   readonly syncLag: () => number;
   readonly mempool: () => {
@@ -119,6 +124,10 @@ export class NodeMetrics {
   pull(sources: MetricSources, options: { readonly processMetrics: boolean }): void {
     if (options.processMetrics) collectDefaultMetrics({ register: this.registry });
     this.#pullConsensus(sources);
+    this.#pullAlarms(sources);
+    this.#gauge('emrchain_disk_free_bytes', 'Room under the data folder; NaN where nobody watches it', () => {
+      return sources.diskFreeBytes() ?? Number.NaN;
+    });
     this.#gauge('emrchain_sync_lag_blocks', 'Blocks that others claim and this node lacks', sources.syncLag);
     this.#gauge('emrchain_mempool_transactions', 'Transactions that wait for a block', () => sources.mempool().size);
     this.#gauge('emrchain_mempool_bytes', 'Bytes of transactions that wait', () => sources.mempool().bytes);
@@ -200,11 +209,12 @@ export class NodeMetrics {
   #pullConsensus(sources: MetricSources): void {
     this.#gauge('emrchain_consensus_height', 'Height of the last durable block', sources.height);
     this.#gauge('emrchain_consensus_view', 'View of the height that is being decided', sources.view);
-    this.#gauge(
-      'emrchain_consensus_missing_validators',
-      'Validators whose messages are waited for',
-      sources.missingValidators,
-    );
+    this.#gauge('emrchain_consensus_missing_validators', 'Validators that the stall names; 0 without one', () => {
+      return sources.alarms().stall?.missing.length ?? 0;
+    });
+    this.#gauge('emrchain_consensus_is_validator', '1 where this node is in the set of the next height', () => {
+      return sources.isValidator() ? 1 : 0;
+    });
     const interval = (): number => (sources.blockIntervalMs() ?? 0) / 1_000;
     this.#gauge('emrchain_consensus_block_interval_seconds', 'Between the last two blocks', interval);
     const registers = [this.registry];
@@ -217,6 +227,44 @@ export class NodeMetrics {
         this.reset();
         for (const { address, lastSignedHeight } of sources.validators()) {
           this.set({ validator: bytesToHex(address) }, lastSignedHeight ?? 0);
+        }
+      },
+    });
+  }
+
+  /** One series for each code, 0 or 1: a rule can wait for one that was never raised. */
+  #pullAlarms(sources: MetricSources): void {
+    const registers = [this.registry];
+    new Gauge({
+      name: 'emrchain_stalled',
+      help: 'Whether the node says that it is stalled, by reason (docs/runbook.md)',
+      labelNames: ['reason'],
+      registers,
+      collect() {
+        const { stall } = sources.alarms();
+        for (const reason of Object.keys(STALLS)) this.set({ reason }, stall?.code === reason ? 1 : 0);
+      },
+    });
+    new Gauge({
+      name: 'emrchain_warning',
+      help: 'Whether the node warns, by code (docs/runbook.md)',
+      labelNames: ['code'],
+      registers,
+      collect() {
+        const raised = new Set(sources.alarms().warnings.map(({ code }) => code));
+        for (const code of Object.keys(WARNINGS)) this.set({ code }, raised.has(code) ? 1 : 0);
+      },
+    });
+    new Gauge({
+      name: 'emrchain_validator_missing',
+      help: 'Whether the stall or a warning names the validator, by organisation',
+      labelNames: ['org'],
+      registers,
+      collect() {
+        this.reset();
+        const { stall, warnings } = sources.alarms();
+        for (const alarm of [...(stall === null ? [] : [stall]), ...warnings]) {
+          for (const { orgId } of alarm.missing) this.set({ org: orgId }, 1);
         }
       },
     });

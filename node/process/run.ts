@@ -118,6 +118,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     engine: sm2.engine,
     network,
     mempool: { maxTransactions, maxBytes: maxMiB * MIB },
+    disk: { freeBytes: () => freeBytes(config.storage.dir), minFreeBytes: config.storage.minFreeMiB * MIB },
     log,
     onFatal,
   });
@@ -135,9 +136,6 @@ async function openBlobs({ settings, log, onFatal }: RunOptions, { node, kv, org
   const { uploads, storage } = settings.config;
   const minFreeBytes = storage.minFreeMiB * MIB;
   const hasRoom = async (bytes: number): Promise<boolean> => (await freeBytes(storage.dir)) - bytes > minFreeBytes;
-  if (!(await hasRoom(0))) {
-    log.warn({ dir: storage.dir, minFreeMiB: storage.minFreeMiB }, 'the disk is nearly full: no uploads are taken');
-  }
   const index = createBlobIndex(kv);
   const store = await openCiphertext(settings.config, index, log);
   const service = new BlobService({

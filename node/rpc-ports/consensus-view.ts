@@ -5,7 +5,7 @@
 import { equalBytes } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
-import { faultTolerance, quorumSize } from '../../common/protocol/validator-set.ts';
+import { faultTolerance } from '../../common/protocol/validator-set.ts';
 import { leaderOf, leaderOrder } from '../../consensus/leader-order.ts';
 import type { ConsensusPort, ConsensusState, NodeStatus, ValidatorLiveness } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
@@ -20,12 +20,8 @@ export interface ConsensusViewParts {
   readonly self: Uint8Array;
 }
 
-/** Stable word for a node that has not heard yet how far the others are. */
-const STARTING = 'STARTING';
-
 export class ConsensusView implements ConsensusPort {
   readonly #parts: ConsensusViewParts;
-  #hasHeard = false;
 
   constructor(parts: ConsensusViewParts) {
     this.#parts = parts;
@@ -65,27 +61,15 @@ export class ConsensusView implements ConsensusPort {
 
   status(): NodeStatus {
     const { host } = this.#parts;
-    const stalledReason = this.#heard() ? host.stalledReason() : STARTING;
-    return { syncing: host.syncing(), highestKnownHeight: this.#highestKnown(), stalledReason };
+    const { stall, warnings } = host.alarms();
+    const highestKnownHeight = this.#highestKnown();
+    return { syncing: host.syncing(), highestKnownHeight, stalledReason: stall, warnings };
   }
 
   /** Whether this node has what the others have, as far as it can know. */
   isCurrent(): boolean {
-    return this.#heard() && !this.#parts.host.syncing();
-  }
-
-  /**
-   * Whether, since the start, enough others have said how far they are: a quorum's signed statuses for a validator. Before
-   * that a node that was away for a week would take itself for up to date.
-   */
-  #heard(): boolean {
-    if (this.#hasHeard) return true;
-    const { executor, network } = this.#parts;
-    const others = this.#others().length;
-    this.#hasHeard = this.isValidator
-      ? others + 1 >= quorumSize(executor.head.validators.length)
-      : others > 0 || network.peers().some((peer) => peer.connected);
-    return this.#hasHeard;
+    const { host } = this.#parts;
+    return host.hasHeard() && !host.syncing();
   }
 
   /** Heights that the other validators say they have executed. */

@@ -4,6 +4,7 @@
  */
 import type { Height, View } from '../../common/protocol/primitives.ts';
 import type { Phase } from '../../consensus/types.ts';
+import type { Alarms } from '../alarms/alarm-watch.ts';
 import type { ValidatorSeen } from '../host/observations.ts';
 import type { CommittedBlock } from '../storage/chain-store.ts';
 
@@ -14,8 +15,10 @@ export interface HostView {
   phase(): { readonly height: Height; readonly view: View; readonly phase: Phase };
   /** One for each validator of the next height, this node included if it is one. */
   validators(): readonly ValidatorSeen[];
-  /** Stable word for why no block comes although one is due; null while blocks come or none is due. */
-  stalledReason(): string | null;
+  /** Why no block comes although one is due, and what else an operator should know. */
+  alarms(): Alarms;
+  /** Whether, since the start, enough others have said how far they are. */
+  hasHeard(): boolean;
   /** Whether blocks are being fetched that others have. */
   syncing(): boolean;
   /** Highest height that any member claimed, at least the own: a hint. */

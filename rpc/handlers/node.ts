@@ -4,7 +4,7 @@ import { notFound, RpcError } from '../errors.ts';
 import { toHex } from '../json.ts';
 import { RPC_VERSION } from '../openrpc.ts';
 import { atHead, type Handlers, type MethodsOf, type Service } from '../service.ts';
-import { validatorsView } from '../views.ts';
+import { alarmView, validatorsView } from '../views.ts';
 
 export function nodeHandlers(service: Service): Handlers<MethodsOf<'node'> | 'rpc.discover'> {
   const { ports, config } = service;
@@ -29,6 +29,7 @@ export function nodeHandlers(service: Service): Handlers<MethodsOf<'node'> | 'rp
       const head = ports.chain.head();
       const { height, view, leader, phase } = ports.consensus.state();
       const liveness = ports.consensus.validators();
+      const { syncing, highestKnownHeight, stalledReason, warnings } = ports.node.status();
       const set = await ports.chain.validatorsAt(head.height + 1);
       const leading = set?.find(({ address }) => toHex(address) === toHex(leader));
       return {
@@ -42,7 +43,10 @@ export function nodeHandlers(service: Service): Handlers<MethodsOf<'node'> | 'rp
         leaderOrg: leading?.orgId ?? null,
         phase,
         role: ports.node.info().role,
-        ...ports.node.status(),
+        syncing,
+        highestKnownHeight,
+        stalledReason: stalledReason && alarmView(stalledReason),
+        warnings: warnings.map(alarmView),
         validators: liveness.length,
         validatorsUp: liveness.filter(({ connected }) => connected).length,
         quorum: quorumSize(liveness.length),
@@ -61,12 +65,13 @@ export function consensusHandlers(service: Service): Handlers<MethodsOf<'consens
     consensus_getState() {
       const { height, view, leader, phase } = ports.consensus.state();
       const validators = ports.consensus.validators().length;
+      const { stalledReason } = ports.node.status();
       return {
         height,
         view,
         leader: toHex(leader),
         phase,
-        stalledReason: ports.node.status().stalledReason,
+        stalledReason: stalledReason && alarmView(stalledReason),
         validators,
         faultTolerance: faultTolerance(validators),
         quorum: quorumSize(validators),

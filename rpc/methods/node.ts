@@ -4,6 +4,22 @@ import { address, at, hash, height, heightOrLatest, method, orgId, timeMs } from
 
 const nodeRole = s.words(['validator', 'observer']);
 
+/** Its code has a section in docs/runbook.md. */
+const alarm = s.object({
+  code: s.text(32),
+  /** What is wrong, with names. */
+  message: s.text(2_000),
+  /** The first thing to do about it. */
+  action: s.text(500),
+  sinceMs: timeMs,
+  /** What was being decided, and where that stood. */
+  height,
+  view: s.integer(),
+  phase: s.text(32),
+  /** Validators whose messages, votes or presence are missing, or who caused it. */
+  missing: s.list(s.object({ orgId, address, connected: s.bool, lastSeenMs: s.nullable(timeMs) })),
+});
+
 export const nodeMethods = {
   node_info: method({
     summary: 'Who this node is: what a reader needs to compose a token.',
@@ -22,7 +38,7 @@ export const nodeMethods = {
     }),
   }),
   node_status: method({
-    summary: 'Height, view, leader, phase, and why nothing is committed if something should be.',
+    summary: 'Height, view, leader, phase; why nothing is committed if something should be, and who is missing.',
     access: 'public',
     params: {},
     result: s.object({
@@ -38,7 +54,8 @@ export const nodeMethods = {
       role: nodeRole,
       syncing: s.bool,
       highestKnownHeight: height,
-      stalledReason: s.nullable(s.text(64)),
+      stalledReason: s.nullable(alarm),
+      warnings: s.list(alarm),
       validators: s.integer(),
       /** This node and the validators that it has a connection to. */
       validatorsUp: s.integer(),
@@ -65,7 +82,7 @@ export const consensusMethods = {
       view: s.integer(),
       leader: address,
       phase: s.text(32),
-      stalledReason: s.nullable(s.text(64)),
+      stalledReason: s.nullable(alarm),
       validators: s.integer(),
       faultTolerance: s.integer(),
       quorum: s.integer(),

@@ -203,7 +203,7 @@ async function alone(t: Test, { dir: of, rpcUrl }: Hospital): Promise<void> {
   t.comment(`answers ${(performance.now() - startMs).toFixed(0)} ms after its start`);
   const readiness = await fetch(`${rpcUrl}/readyz`);
   t.equal(readiness.status, 503);
-  t.match(await readiness.json(), { ready: false, stalledReason: 'STARTING' });
+  t.match(await readiness.json(), { ready: false, stalledReason: { code: 'STARTING' } });
   await t.rejects(commit(hospitals[0]!, enrol(0)), { message: /NOT_READY/ }, 'what it does not know it does not judge');
   const metrics = await (await fetch(`${rpcUrl}/metrics`)).text();
   t.match(metrics, /^emrchain_peers_connected 0$/m);

@@ -67,7 +67,7 @@ t.test('an idle chain stays where it is', async (t) => {
     [height, height, height, height],
   );
   t.same(
-    of.nodes().map((node) => node.observations.stall(Date.now(), quick.viewTimeoutMs, false)),
+    of.nodes().map((node) => node.alarms.look().stall),
     [null, null, null, null],
   );
 });
@@ -111,13 +111,14 @@ t.test('two hospitals away: no block, a reason that says so, and life when one r
   const { height } = of.node(0).executor.head;
   const tx = enrolPatient(of.net);
   await submit(of, 0, tx);
-  const stall = () => of.node(0).observations.stall(Date.now(), quick.viewTimeoutMs, false);
+  const stall = () => of.node(0).alarms.look().stall;
   await until(
-    () => stall()?.reason === 'NO_QUORUM',
+    () => stall()?.code === 'NO_QUORUM',
     15_000,
     () => `${of.describe()} ${JSON.stringify(stall())}`,
   );
-  t.match(stall()?.missing, [/hospital-/]);
+  const away = [2, 3].map((index) => ({ orgId: of.net.hospitals[index]?.orgId, connected: false }));
+  t.match(stall()?.missing, away);
   t.equal(of.node(0).executor.head.height, height);
   await open(2);
   await of.committed([tx], 30_000);

@@ -84,7 +84,7 @@ t.test('claims of great heights move nobody', async (t) => {
     10_000,
     () => cluster.describe(),
   );
-  t.equal(hostViewOf(cluster.node(0)).stalledReason(), null);
+  t.equal(hostViewOf(cluster.node(0)).alarms().stall, null);
   t.same(cluster.fatal(), []);
 });
 

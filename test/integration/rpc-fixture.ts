@@ -161,7 +161,7 @@ class Announcer<T> {
 export interface Knobs {
   clockMs: number | null;
   lowestHeight: number;
-  stalledReason: string | null;
+  stalledReason: ReturnType<RpcPorts['node']['status']>['stalledReason'];
   syncing: boolean;
   connectedPeers: number;
   /** Height that each validator says it has executed; null: the head. */
@@ -305,6 +305,7 @@ export function testNode(world: ChainWorld): TestNode {
         syncing: knobs.syncing,
         highestKnownHeight: position().height + (knobs.syncing ? 5 : 0),
         stalledReason: knobs.stalledReason,
+        warnings: [],
       }),
     },
     log: {

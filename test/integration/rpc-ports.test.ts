@@ -255,7 +255,7 @@ t.test('transactions from submission to block, and those that no block gets', as
     'NOT_READY',
     'two of four do not know where they are',
   );
-  t.match(ports.node.status(), { stalledReason: 'STARTING', syncing: false, highestKnownHeight: 0 });
+  t.match(ports.node.status(), { stalledReason: { code: 'STARTING' }, syncing: false, highestKnownHeight: 0 });
   const dir = t.testdir({});
   await cluster.start(2, await openLevelStore(join(dir, '2')));
   await ready(served);

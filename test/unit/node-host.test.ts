@@ -7,7 +7,6 @@ import type { Validator } from '../../common/protocol/validator-set.ts';
 import { DueWatch } from '../../node/host/due.ts';
 import { type Evidence, EvidenceBox } from '../../node/host/evidence.ts';
 import { Inbox } from '../../node/host/inbox.ts';
-import { Observations } from '../../node/host/observations.ts';
 import { ReadAhead } from '../../node/host/read-ahead.ts';
 import {
   decodeBlocksRequest,
@@ -151,35 +150,6 @@ t.test('messages of consensus are verified before the core sees them', async (t)
   inbox.receive(memberAt(3), flood);
   await done;
   t.equal(delivered.length, 66);
-});
-
-t.test('observations name who is missing, and only when a block is late', async (t) => {
-  const { validators } = net.genesis;
-  const seen = new Observations((validators[0] as { address: Uint8Array }).address, 1_000);
-  seen.setValidators(validators);
-  seen.notePhase({ kind: 'phase', height: 1, view: 2, phase: 'awaitPrepares', missing: [2, 3] });
-  t.equal(seen.stall(50_000, 1_000, false), null, 'nothing is due');
-  seen.noteDue(true, 50_000);
-  t.equal(seen.stall(52_000, 1_000, false), null, 'not late yet');
-  t.match(seen.stall(54_000, 1_000, false), {
-    reason: 'NO_QUORUM',
-    height: 1,
-    view: 2,
-    missing: [validators[2]?.orgId, validators[3]?.orgId],
-    sinceMs: 50_000,
-  });
-  const body = { kind: 'status', height: 7, hash: new Uint8Array(32), view: 0 } as const;
-  for (const validator of [1, 2]) seen.noteMessage({ validator, signature: new Uint8Array(64), body }, 53_900);
-  t.equal(seen.stall(54_000, 1_000, false)?.reason, 'AWAIT_VOTES', 'a quorum is there');
-  t.equal(seen.validators()[1]?.executedHeight, 7);
-  const signatures = [{ validator: 3, signature: new Uint8Array(64) }];
-  seen.noteCommit(1, { height: 1, view: 2, blockHash: new Uint8Array(32), signatures }, validators, 55_000);
-  t.same(
-    seen.validators().map((v) => v.lastSignedHeight),
-    [null, null, null, 1],
-  );
-  t.equal(seen.stall(56_000, 1_000, false), null, 'a block came');
-  t.equal(seen.stall(56_000, 1_000, true)?.reason, 'SYNCING');
 });
 
 t.test('evidence is kept until the chain has it', async (t) => {

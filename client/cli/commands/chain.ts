@@ -8,6 +8,7 @@ import type { ChainView } from '../../chain-view.ts';
 import { ClientError } from '../../errors.ts';
 import { fromHex, hexOf, parseId } from '../../hex.ts';
 import { clean, duration, fields, table, time } from '../../text.ts';
+import { alarmLines } from '../alarm-text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import type { Result } from '../output.ts';
 import type { Session } from '../session.ts';
@@ -17,19 +18,21 @@ async function status(session: Session): Promise<Result> {
   const found = await rpc.call('node_status', {});
   return {
     json: { network: node.network, chainId: hexOf(node.chainId), ...found },
-    text: fields([
-      ['network', node.network],
-      ['chain', hexOf(node.chainId)],
-      ['height', found.height],
-      ['block', found.hash],
-      ['block time', `${time(found.timestampMs)}, ${duration(found.lastBlockAgeMs)} ago`],
-      ['deciding', `height ${found.decidingHeight}, view ${found.view}, ${found.phase}`],
-      ['leader', `${found.leader}${found.leaderOrg === null ? '' : ` of ${found.leaderOrg}`}`],
-      ['validators', `${found.validatorsUp} of ${found.validators} up, ${found.quorum} decide`],
-      ['pending', found.pendingTransactions],
-      ['behind', found.syncing ? `${found.highestKnownHeight - found.height} blocks, catching up` : null],
-      ['stalled', found.stalledReason],
-    ]),
+    text: [
+      ...fields([
+        ['network', node.network],
+        ['chain', hexOf(node.chainId)],
+        ['height', found.height],
+        ['block', found.hash],
+        ['block time', `${time(found.timestampMs)}, ${duration(found.lastBlockAgeMs)} ago`],
+        ['deciding', `height ${found.decidingHeight}, view ${found.view}, ${found.phase}`],
+        ['leader', `${found.leader}${found.leaderOrg === null ? '' : ` of ${found.leaderOrg}`}`],
+        ['validators', `${found.validatorsUp} of ${found.validators} up, ${found.quorum} decide`],
+        ['pending', found.pendingTransactions],
+        ['behind', found.syncing ? `${found.highestKnownHeight - found.height} blocks, catching up` : null],
+      ]),
+      ...alarmLines(found),
+    ],
   };
 }
 

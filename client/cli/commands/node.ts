@@ -1,4 +1,5 @@
 /** `emrchain node`: run the node of a hospital, and see how one is. */
+import { alarmLines } from '../alarm-text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import type { Result } from '../output.ts';
 import { runProgram } from '../program.ts';
@@ -8,10 +9,11 @@ import { clean, fields } from '../../text.ts';
 async function status(session: Session): Promise<Result> {
   const { rpc } = await session.publicView();
   const found = await rpc.call('node_status', {});
-  const said = Object.entries(found).map(
+  const { stalledReason, warnings, ...plain } = found;
+  const said = Object.entries(plain).map(
     ([name, value]) => [name, value === null ? null : clean(String(value))] as const,
   );
-  return { json: found, text: fields(said) };
+  return { json: found, text: [...fields(said), ...alarmLines({ stalledReason, warnings })] };
 }
 
 export const descriptor: CommandDescriptor = {
@@ -34,6 +36,9 @@ export const descriptor: CommandDescriptor = {
           process.exitCode = await runProgram('custodian', ['--dir', options.dir]);
         }),
       );
-    command.command('status').description('height, view, leader, and what is missing').action(run(status));
+    command
+      .command('status')
+      .description('height, view, leader; what stalls the chain, who is missing, and what to do')
+      .action(run(status));
   },
 };

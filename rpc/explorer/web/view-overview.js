@@ -133,6 +133,21 @@ async function openRequests(api) {
   );
 }
 
+const isWaiting = ({ code }) => code === 'SYNCING' || code === 'STARTING';
+
+/** What is wrong, since when, and the first thing to do: as the node's own status says it. */
+function alarmNotice({ code, message, action, sinceMs }, tone) {
+  return el(
+    'div',
+    { class: 'notice', 'data-tone': tone, 'data-alarm': code },
+    el('strong', null, code),
+    ' ',
+    when(sinceMs),
+    el('p', null, message),
+    el('p', null, action),
+  );
+}
+
 export function overview({ api, chain, mayRead }) {
   const [top, charts, blocks, validators, txs, requests] = Array.from({ length: 6 }, () => el('div'));
   const stalled = el('div');
@@ -145,22 +160,11 @@ export function overview({ api, chain, mayRead }) {
     );
     swap(blocks, blocksTable(chain));
     swap(validators, validatorStrip(chain));
-    const { stalledReason, syncing, highestKnownHeight } = chain.status;
+    const { stalledReason, warnings } = chain.status;
     swap(
       stalled,
-      stalledReason &&
-        el(
-          'div',
-          { class: 'notice', 'data-tone': 'bad' },
-          el('strong', null, 'The chain stands still: '),
-          stalledReason,
-        ),
-      syncing &&
-        el(
-          'div',
-          { class: 'notice', 'data-tone': 'wait' },
-          `This node is catching up to block ${number(highestKnownHeight)}.`,
-        ),
+      stalledReason && alarmNotice(stalledReason, isWaiting(stalledReason) ? 'wait' : 'bad'),
+      warnings.map((warning) => alarmNotice(warning, 'wait')),
     );
   };
   const drawTxs = async () => {
