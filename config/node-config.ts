@@ -26,7 +26,13 @@ export interface NodeConfig {
     readonly requestsPerMinute: number;
   };
   readonly keys: { readonly validator: string; readonly peer: string };
-  readonly storage: { readonly dir: string; readonly minFreeMiB: number };
+  readonly storage: {
+    readonly dir: string;
+    readonly minFreeMiB: number;
+    readonly archive: boolean;
+    readonly keepStates: number;
+  };
+  readonly snapshots: { readonly everyBlocks: number; readonly keep: number; readonly joinFromBlocks: number };
   /** `api` and `allowOpenDaemon` are read with `kubo` only. */
   readonly ipfs: { readonly kind: 'embedded' | 'kubo'; readonly api: string; readonly allowOpenDaemon: boolean };
   readonly custodian: { readonly socket: string } | null;
@@ -159,6 +165,42 @@ export const nodeConfigSchema: Schema = {
         minimum: 16,
         maximum: 1_048_576,
         default: 256,
+      },
+      archive: {
+        type: 'boolean',
+        description: 'Keeps the state after every block for ever. Blocks themselves always stay.',
+        default: false,
+      },
+      keepStates: {
+        type: 'integer',
+        description: 'Without `archive`: states after this many of the last blocks are kept.',
+        minimum: 16,
+        maximum: 10_000_000,
+        default: 512,
+      },
+    }),
+    snapshots: section('States that are kept for members that begin without any.', {
+      everyBlocks: {
+        type: 'integer',
+        description:
+          'One at least every so many blocks; 0 keeps none. The same number everywhere serves newcomers best.',
+        minimum: 0,
+        maximum: 1_000_000_000,
+        default: 10_000,
+      },
+      keep: {
+        type: 'integer',
+        description: 'How many of the latest are kept.',
+        minimum: 1,
+        maximum: 8,
+        default: 2,
+      },
+      joinFromBlocks: {
+        type: 'integer',
+        description: 'A node that has no state yet begins with a snapshot of this height or more; 0 takes none.',
+        minimum: 0,
+        maximum: 1_000_000_000,
+        default: 10_000,
       },
     }),
     ipfs: {

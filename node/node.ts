@@ -33,6 +33,8 @@ import type { Member, Network } from './network/types.ts';
 import { type ChainStore, type CommittedBlock, openChainStore } from './storage/chain-store.ts';
 import type { KeyValueStore } from './storage/key-value-store.ts';
 import { openSafetyStore, type SafetyStore } from './storage/safety-store.ts';
+import { openStateHistory, type StateHistory } from './storage/state-history.ts';
+import { StatePruner } from './storage/state-pruner.ts';
 import { TransactionChecker } from './verification/transaction-checker.ts';
 import { Verifier } from './verification/verifier.ts';
 
@@ -46,6 +48,8 @@ export interface NodeOptions {
   /** Not started yet. */
   readonly network: Network;
   readonly mempool: PoolLimits;
+  /** How many states below the head are kept; null keeps all. Default: all. */
+  readonly keepStates?: number | null;
   readonly clock?: Clock;
   readonly log?: Log;
   /** The disk under the data folder, to warn before it is full. Nobody watches it without. */
@@ -63,6 +67,7 @@ export interface EmrNode {
   readonly signer: Sm2Signer;
   readonly network: Network;
   readonly store: ChainStore;
+  readonly history: StateHistory;
   readonly safety: SafetyStore;
   readonly executor: Executor;
   readonly mempool: Mempool;
@@ -99,6 +104,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   });
   const store = await openChainStore(kv, genesis, () => genesisBlock(genesis));
   const safety = await openSafetyStore(kv);
+  const history = await openStateHistory(kv);
   const executor = Executor.open(store);
   const { chainId } = store;
   const verifier = new Verifier(options.engine);
@@ -168,6 +174,13 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     onFatal: (error) => fail(error),
   });
 
+  const pruner = new StatePruner({
+    history,
+    keepBlocks: options.keepStates ?? null,
+    headHeight: () => executor.head.height,
+    failed: (error) => fail(error),
+  });
+
   const members = membersOf(genesis, executor);
   const alarms: AlarmWatch = new AlarmWatch({
     clock,
@@ -192,6 +205,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     const { header } = block;
     if (!equalBytes(header.validatorsHash, header.nextValidatorsHash)) network.setMembers(members());
     announceHead(block, genesis, host, network);
+    pruner.kick();
     log.debug({ height: header.height, view: header.view, transactions: block.txHashes.length }, 'committed a block');
   });
   metrics.pull(
@@ -222,7 +236,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       due.stop();
       gossip.stop();
       mempool.stop();
-      await Promise.all([syncer.stop(), host.stop()]);
+      await Promise.all([syncer.stop(), host.stop(), pruner.stop()]);
       await network.stop();
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
@@ -247,6 +261,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     signer,
     network,
     store,
+    history,
     safety,
     executor,
     mempool,

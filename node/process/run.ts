@@ -59,7 +59,7 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   );
   const host = hostViewOf(node);
   const chain = createChainPort({ store: node.store, executor: node.executor, host });
-  const state = createStatePort(node.executor);
+  const state = createStatePort(node.executor, node.history);
   const ciphertext = await openBlobs(options, { node, kv, orgId, chain, state });
   const custodianSocket = settings.config.custodian?.socket ?? null;
   const { network } = node;
@@ -119,6 +119,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     network,
     mempool: { maxTransactions, maxBytes: maxMiB * MIB },
     disk: { freeBytes: () => freeBytes(config.storage.dir), minFreeBytes: config.storage.minFreeMiB * MIB },
+    keepStates: config.storage.archive ? null : config.storage.keepStates,
     log,
     onFatal,
   });

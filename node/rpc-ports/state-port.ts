@@ -5,30 +5,41 @@ import { assert } from '../../common/errors.ts';
 import { MAX_STATE_QUERIES, type StateAnswer, type StatePort, type StateQuery } from '../../rpc/ports.ts';
 import { get, iterate, proveKey, proveRange } from '../../vm/state-tree/index.ts';
 import type { Executor, StateView } from '../execution/executor.ts';
+import type { StateHistory } from '../storage/state-history.ts';
 
 /** Entries that one query may ask for; see `StateQuery`. */
 const MAX_ENTRIES = 1_000;
 /** A read gives the thread back after this long: votes must not wait for somebody's long list. */
 const SLICE_MS = 4;
 
-export function createStatePort(executor: Pick<Executor, 'state'>): StatePort {
+export function createStatePort(executor: Pick<Executor, 'state'>, history: Pick<StateHistory, 'reading'>): StatePort {
   return {
     async read(queries) {
       assert(queries.length <= MAX_STATE_QUERIES, 'a read of the state asks too much');
       // Versions are immutable: blocks that are committed meanwhile do not change this one.
       const view = executor.state;
-      const answers: StateAnswer[] = [];
-      let sinceMs = performance.now();
-      for (const query of queries) {
-        if (performance.now() - sinceMs >= SLICE_MS) {
-          await nextTurn();
-          sinceMs = performance.now();
-        }
-        answers.push(query.kind === 'get' ? answerGet(view, query) : answerRange(view, query));
+      const end = history.reading(view.height);
+      assert(end !== null, 'the latest state is kept');
+      try {
+        return { at: { height: view.height, hash: view.hash }, answers: await answerAll(view, queries) };
+      } finally {
+        end();
       }
-      return { at: { height: view.height, hash: view.hash }, answers };
     },
   };
+}
+
+async function answerAll(view: StateView, queries: readonly StateQuery[]): Promise<StateAnswer[]> {
+  const answers: StateAnswer[] = [];
+  let sinceMs = performance.now();
+  for (const query of queries) {
+    if (performance.now() - sinceMs >= SLICE_MS) {
+      await nextTurn();
+      sinceMs = performance.now();
+    }
+    answers.push(query.kind === 'get' ? answerGet(view, query) : answerRange(view, query));
+  }
+  return answers;
 }
 
 function answerGet({ nodes, root }: StateView, { key, prove }: Extract<StateQuery, { kind: 'get' }>): StateAnswer {

@@ -27,7 +27,7 @@ import { type Receipt, receipt as receiptCodec } from '../../common/protocol/rec
 import { type ValidatorSet, validatorSet } from '../../common/protocol/validator-set.ts';
 import type { LeaderHistory } from '../../consensus/types.ts';
 import type { KeyValueStore, Write } from './key-value-store.ts';
-import { DATA_FORMAT, heightOf, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
+import { DATA_FORMAT, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
 
 const body = list(boundedBytes(1, MAX_TX_BYTES), MAX_BLOCK_TXS);
 /** Receipts are stored as they were hashed. One of 1,000 events is the largest: some 200 bytes for each. */
@@ -85,12 +85,6 @@ export class ChainStore {
   /** The last durable block. */
   get head(): HeaderAt {
     return this.#head;
-  }
-
-  /** Lowest height whose state is kept. */
-  get prunedBelow(): Height {
-    const stored = this.#kv.getSync(storageKey.meta('prunedBelow'));
-    return stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
   }
 
   headerAt(height: Height): HeaderAt | null {
@@ -191,31 +185,6 @@ export class ChainStore {
     if (this.#kv.getSync(key) === undefined) return false;
     await this.#kv.write([{ type: 'del', key }], { sync: true });
     return true;
-  }
-
-  /**
-   * Deletes the state nodes that no root from `keepFrom` on uses. At most `limitBlocks` heights at a time, so that the
-   * database stays responsive; call again until it answers false.
-   */
-  async pruneState(keepFrom: Height, limitBlocks: number): Promise<boolean> {
-    const target = Math.min(keepFrom, this.#head.header.height);
-    const from = this.prunedBelow;
-    if (from >= target) return false;
-    const until = Math.min(target, from + limitBlocks);
-    const writes: Write[] = [{ type: 'put', key: storageKey.meta('prunedBelow'), value: u64be(until) }];
-    // What the block at height h left unused is needed by roots below h only.
-    const stale = await this.#kv.scan({ ...storageRange.staleFrom(from), limit: limitBlocks + 1 });
-    for (const { key, value } of stale) {
-      if (heightOf(key) > until) break;
-      for (let at = 0; at < value.length; at += STATE_NODE_NAME_BYTES) {
-        writes.push({ type: 'del', key: storageKey.stateNode(value.subarray(at, at + STATE_NODE_NAME_BYTES)) });
-      }
-      writes.push({ type: 'del', key });
-    }
-    for (let height = from; height < until; height += 1)
-      writes.push({ type: 'del', key: storageKey.stateRoot(height) });
-    await this.#kv.write(writes, { sync: false });
-    return until < target;
   }
 }
 

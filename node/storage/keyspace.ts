@@ -8,7 +8,7 @@ import { assert } from '../../common/errors.ts';
 import type { Hash, Height } from '../../common/protocol/primitives.ts';
 
 /** Version of this layout. A database of a newer one is refused; older ones are migrated or refused by `ChainStore`. */
-export const DATA_FORMAT = 1;
+export const DATA_FORMAT = 2;
 
 /** Namespace bytes. Never reuse one that was released. */
 const META = 0x01;
@@ -20,17 +20,21 @@ const RECEIPTS = 0x14;
 const HEIGHT_BY_HASH = 0x15;
 const TX_INDEX = 0x16;
 const VALIDATOR_SET = 0x17;
+const HANDOVER = 0x18;
 const STATE_NODE = 0x20;
 const STATE_ROOT = 0x21;
 const STATE_STALE = 0x22;
+const STATE_PIN = 0x23;
+const STATE_HELD = 0x24;
 const SAFETY = 0x30;
 const VOTED_BLOCK = 0x31;
 const BLOB_INDEX = 0x40;
+const RESTORE = 0x50;
 
 const key = (namespace: number, ...parts: readonly Uint8Array[]): Uint8Array =>
   concatBytes(Uint8Array.of(namespace), ...parts);
 
-export type MetaName = 'format' | 'chainId' | 'genesis' | 'head' | 'leaders' | 'prunedBelow';
+export type MetaName = 'format' | 'chainId' | 'genesis' | 'head' | 'leaders' | 'prunedBelow' | 'lowestBlock';
 
 export const storageKey = {
   meta: (name: MetaName): Uint8Array => key(META, utf8(name)),
@@ -56,6 +60,14 @@ export const storageKey = {
   stateRoot: (height: Height): Uint8Array => key(STATE_ROOT, u64be(height)),
   /** Names of the nodes that the block at this height made unreachable. */
   stateStale: (height: Height): Uint8Array => key(STATE_STALE, u64be(height)),
+  /** A height whose state is kept, whatever is pruned around it. */
+  statePin: (height: Height): Uint8Array => key(STATE_PIN, u64be(height)),
+  /** Names of nodes that the block at `stale` made unreachable, and that the pinned state still uses. */
+  stateHeld: (pin: Height, stale: Height): Uint8Array => key(STATE_HELD, u64be(pin), u64be(stale)),
+  /** A height whose header names another set for the next one. */
+  handover: (height: Height): Uint8Array => key(HANDOVER, u64be(height)),
+  /** A state that is being fetched: what it is of, and how far it has come. */
+  restore: (part: 'target' | 'progress'): Uint8Array => key(RESTORE, utf8(part)),
   /** What the consensus core promised last: one record, replaced before every vote. */
   safetyRecord: (): Uint8Array => key(SAFETY),
   /** Body of a block that this node voted for and that is not committed yet. */
@@ -78,7 +90,18 @@ function prefixed(prefix: Uint8Array): { readonly gte: Uint8Array; readonly lt: 
 export const storageRange = {
   sidecarsOf: (height: Height) => prefixed(key(SIDECAR, u64be(height))),
   votedBlocks: () => prefixed(key(VOTED_BLOCK)),
-  staleFrom: (height: Height) => ({ gte: key(STATE_STALE, u64be(height)), lt: key(STATE_STALE + 1) }),
+  /** Lists of stale nodes, from one height to another, which is included. */
+  stale: (from: Height, to: Height) => ({ gte: key(STATE_STALE, u64be(from)), lt: key(STATE_STALE, u64be(to + 1)) }),
+  statePins: () => prefixed(key(STATE_PIN)),
+  stateHeld: () => prefixed(key(STATE_HELD)),
+  /** Nodes of the versions before this one. */
+  stateNodesBefore: (height: Height) => ({
+    gte: key(STATE_NODE),
+    lt: key(STATE_NODE, u64be(height).subarray(2)),
+  }),
+  /** Nodes of one version. */
+  stateNodesOf: (height: Height) => prefixed(key(STATE_NODE, u64be(height).subarray(2))),
+  handoversFrom: (height: Height) => ({ gte: key(HANDOVER, u64be(height)), lt: key(HANDOVER + 1) }),
   blobIndex: (prefix: string, after?: string) => {
     const range = prefixed(key(BLOB_INDEX, utf8(prefix)));
     if (after === undefined) return range;
@@ -100,6 +123,13 @@ export function heightOf(storedKey: Uint8Array): Height {
   const height = readU64be(storedKey, storedKey.length - 8);
   assert(height !== undefined, 'stored key: no height in it');
   return height;
+}
+
+/** The pin and the stale height in the key of a list of held nodes. */
+export function heldOf(storedKey: Uint8Array): { readonly pin: Height; readonly stale: Height } {
+  const pin = readU64be(storedKey, 1);
+  assert(pin !== undefined, 'stored list of held nodes: key too short');
+  return { pin, stale: heightOf(storedKey) };
 }
 
 /** The name in a key of the blob index. */

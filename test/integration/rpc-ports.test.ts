@@ -54,7 +54,7 @@ async function serve(t: Test, running = 4): Promise<Served> {
     await cluster.start(index, await openLevelStore(join(dir, `${index}`)));
   const host = hostViewOf(node);
   const chain = createChainPort({ store: node.store, executor: node.executor, host });
-  const state = createStatePort(node.executor);
+  const state = createStatePort(node.executor, node.history);
   const index = createBlobIndex(kv);
   const store = await openEmbeddedStore({ dir: join(dir, 'blobs'), index });
   const { orgId } = cluster.net.hospitals[0]!;
