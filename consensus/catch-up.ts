@@ -6,7 +6,19 @@
 import { equalBytes } from '../common/bytes.ts';
 import type { Height, View } from '../common/protocol/primitives.ts';
 import type { PrePrepare, Signed, SignedMessage, Status } from './messages.ts';
-import { castIn, emit, heldBlock, isLeader, leaderOfView, mayVote, refuse, type ReplicaState } from './state.ts';
+import { noteOwnStatus, noteProcess, takesUpKey } from './own-key.ts';
+import {
+  castIn,
+  emit,
+  firstSinceTick,
+  heldBlock,
+  isLeader,
+  leaderOfView,
+  mayVote,
+  type PeerClaim,
+  refuse,
+  type ReplicaState,
+} from './state.ts';
 import { RETRANSMIT_MS, startTimer } from './timers.ts';
 import type { Phase, Verified } from './types.ts';
 import { announceViewChange } from './view-change.ts';
@@ -14,19 +26,32 @@ import { announceViewChange } from './view-change.ts';
 /** [S1] The signed status goes out when head or view changed, and with each tick. */
 export function announceStatus(state: ReplicaState): void {
   const { members, view } = state.current;
-  if (members.self === null) return;
+  const { incarnation, use } = state.key;
+  // [R7] The other process speaks for this key.
+  if (members.self === null || use === 'shared') return;
   const { height, hash } = state.head;
+  const asking = use === 'asking';
   const last = state.ownStatus;
-  if (last !== null && last.body.height === height && last.body.view === view) {
+  const isTrue = last?.body.height === height && last.body.view === view && last.body.asking === asking;
+  if (last !== null && isTrue) {
     emit(state, { kind: 'send', to: null, message: last });
   } else {
-    emit(state, { kind: 'broadcast', message: { kind: 'status', height, hash, view } });
+    emit(state, { kind: 'broadcast', message: { kind: 'status', height, hash, view, incarnation, asking } });
   }
+}
+
+/** [R5] From here on this process speaks for its key: its promises of before it started go out again. */
+export function takeUpKey(state: ReplicaState): boolean {
+  if (!takesUpKey(state)) return false;
+  announceStatus(state);
+  if (mayVote(state)) resendOwn(state);
+  return true;
 }
 
 /** [S2] Once a second: status, retransmission, and what became of those who were ahead or behind a second ago. */
 export function tick(state: ReplicaState): void {
   state.doneSinceTick.clear();
+  if (state.key.predecessor === 'awaited') state.key.predecessor = 'silent';
   startTimer(state, 'retransmit', RETRANSMIT_MS, 'tick');
   announceStatus(state);
   for (const [validator, claim] of state.peers) {
@@ -34,7 +59,7 @@ export function tick(state: ReplicaState): void {
     // One that is a block late for a moment is not stuck: only who has not moved since the last tick.
     if (claim.height < state.head.height && claim.heightAtTick === claim.height)
       offerBlocks(state, validator, claim.height + 1);
-    state.peers.set(validator, { height: claim.height, heightAtTick: claim.height });
+    state.peers.set(validator, { ...claim, heightAtTick: claim.height });
   }
   if (mayVote(state)) resendOwn(state);
   reportPhase(state, true);
@@ -104,11 +129,17 @@ function bringToView(state: ReplicaState, to: number): void {
 /** [S5] A status: the validator's head, and its view above it. */
 export function onStatus(state: ReplicaState, message: Verified<Signed<Status>>): void {
   const { validator, body } = message;
+  const { key } = state;
   if (validator === state.current.members.self) {
-    state.ownStatus = message;
+    if (equalBytes(body.incarnation, key.incarnation)) state.ownStatus = message;
+    else noteOwnStatus(state, { ...body, signature: message.signature });
     return;
   }
-  noteHead(state, validator, body.height);
+  noteProcess(state, message, noteHead(state, validator, body.height));
+  // [R5] It may not have been there when this process asked.
+  const hasNotAnswered = key.use === 'asking' && !key.echoed.has(validator);
+  if (hasNotAnswered && state.ownStatus !== null && firstSinceTick(state, `ask/${validator}`))
+    emit(state, { kind: 'send', to: validator, message: state.ownStatus });
   if (body.height !== state.head.height) return;
   if (!equalBytes(body.hash, state.head.hash)) refuse(state, message, 'OTHER_HEAD');
   noteView(state, validator, body.view);
@@ -123,19 +154,25 @@ export function noteView(state: ReplicaState, validator: number, view: View, isC
 }
 
 /** [S6] A validator's head as it says itself; it may lower it again. Two ahead is no matter of milliseconds. */
-export function noteHead(state: ReplicaState, validator: number, head: Height): void {
-  if (validator === state.current.members.self) return;
-  const heightAtTick = state.peers.get(validator)?.heightAtTick ?? null;
-  state.peers.set(validator, { height: head, heightAtTick });
+export function noteHead(state: ReplicaState, validator: number, head: Height): PeerClaim {
+  const known = state.peers.get(validator) ?? UNHEARD;
+  const claim = { ...known, height: head };
+  state.peers.set(validator, claim);
   if (head >= state.head.height + 2) askForBlocks(state, validator, head);
+  return claim;
 }
+
+const UNHEARD: PeerClaim = { height: 0, heightAtTick: null, latest: null, other: null };
 
 /** [S6] Messages for heights that are not being decided here say only where their sender is. */
 export function noteOtherHeight(state: ReplicaState, message: SignedMessage): void {
   const { validator, body } = message;
   const head = body.height - 1;
   if (validator === state.current.members.self) return;
-  if (head > state.head.height) return noteHead(state, validator, head);
+  if (head > state.head.height) {
+    noteHead(state, validator, head);
+    return;
+  }
   // A Commit that comes late for the block just decided is the rule; a view change there, or an older vote, is not.
   const isStuck = body.kind === 'viewChange' || body.kind === 'newView' || body.height < state.head.height;
   if (isStuck) offerBlocks(state, validator, body.height);
@@ -147,12 +184,6 @@ function askForBlocks(state: ReplicaState, from: number, height: Height): void {
 
 function offerBlocks(state: ReplicaState, to: number, fromHeight: Height): void {
   if (firstSinceTick(state, `serve/${to}`)) emit(state, { kind: 'serve', to, fromHeight });
-}
-
-function firstSinceTick(state: ReplicaState, what: string): boolean {
-  if (state.doneSinceTick.has(what)) return false;
-  state.doneSinceTick.add(what);
-  return true;
 }
 
 /** What this replica waits for and whose messages it lacks: for operators, on change and (`always`) with each tick. */
@@ -171,6 +202,13 @@ function phaseOf(state: ReplicaState): { phase: Phase; missing: readonly number[
   const without = (has: (validator: number) => boolean): readonly number[] =>
     height.members.leaders.filter((validator) => !has(validator)).sort((a, b) => a - b);
   if (height.mode === 'committing') return { phase: 'committing', missing: [] };
+  if (height.members.self !== null && !mayVote(state)) {
+    const { use, echoed } = state.key;
+    const isMissing = (v: number): boolean => v === height.members.self || echoed.has(v);
+    return use === 'asking'
+      ? { phase: 'awaitEchoes', missing: without(isMissing) }
+      : { phase: 'abstaining', missing: [] };
+  }
   if (height.certified !== null) return { phase: 'awaitBody', missing: [] };
   if (height.mode === 'viewChange') {
     const isThere = (v: number): boolean => (height.viewChanges.get(v)?.body.view ?? 0) >= height.view;

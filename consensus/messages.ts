@@ -6,6 +6,8 @@
  */
 import { equalBytes } from '../common/bytes.ts';
 import {
+  bool,
+  bytes,
   type Codec,
   decode,
   encode,
@@ -73,8 +75,44 @@ const newView = struct({
   /** In ascending order of the validator's index, each at most once: a quorum of them [V4]. */
   viewChanges: list(viewChangeProof, MAX_VALIDATORS),
 });
+
+/** Random, made anew by each process: tells two that use one key, and one from before a restart, apart [R5]. */
+export const INCARNATION_BYTES = 16;
+/** Two processes at a time, and a height and the next: three kinds of votes, and a view change, for each. */
+const MAX_ECHOED_PROMISES = 8;
+
+const statusFields = {
+  height,
+  hash: hash32,
+  view: uint(),
+  incarnation: bytes(INCARNATION_BYTES),
+  /** Has promised nothing since it started, and waits for echoes [R5]. */
+  asking: bool,
+};
 /** The committed head of the sender, and its view at the next height. */
-const status = struct({ height, hash: hash32, view: uint() });
+const status = struct(statusFields);
+const heardStatus = struct({ ...statusFields, signature });
+/** A status as somebody else hands it on. */
+export type HeardStatus = TypeOf<typeof heardStatus>;
+
+const voteKind = oneOf(['preprepare', 'prepare', 'commit'] as const satisfies readonly VoteKind[]);
+/** What a validator signed, as somebody else hands it on: all that the signature covers, and no block. */
+const heardPromise = union({
+  vote: struct({ vote: voteKind, height, view: uint(), digest: hash32, signature }),
+  viewChange: struct({ height, view: uint(), prepared: nullable(preparedCertificate), signature }),
+});
+export type HeardPromise = TypeOf<typeof heardPromise>;
+/** The head and view of the sender, and what it has heard under the key of the validator that it answers. */
+const echo = struct({
+  height,
+  view: uint(),
+  to: validatorIndex,
+  /** That of the status that is answered: so that an old echo answers nothing. */
+  incarnation: bytes(INCARNATION_BYTES),
+  promises: list(heardPromise, MAX_ECHOED_PROMISES),
+  /** The latest of another process with that key. */
+  status: nullable(heardStatus),
+});
 
 const wireMessage = struct({
   validator: validatorIndex,
@@ -86,6 +124,7 @@ const wireMessage = struct({
     viewChange,
     newView,
     status,
+    echo,
   }),
 });
 type WireMessage = TypeOf<typeof wireMessage>;
@@ -101,8 +140,9 @@ export type Commit = { readonly kind: 'commit' } & TypeOf<typeof vote>;
 export type ViewChange = { readonly kind: 'viewChange' } & TypeOf<typeof viewChange>;
 export type NewView = { readonly kind: 'newView' } & TypeOf<typeof newView>;
 export type Status = { readonly kind: 'status' } & TypeOf<typeof status>;
+export type Echo = { readonly kind: 'echo' } & TypeOf<typeof echo>;
 
-export type UnsignedMessage = PrePrepare | Prepare | Commit | ViewChange | NewView | Status;
+export type UnsignedMessage = PrePrepare | Prepare | Commit | ViewChange | NewView | Status | Echo;
 
 export interface Signed<M extends UnsignedMessage> {
   /** Index in the set that certifies the message's height. */
@@ -127,11 +167,11 @@ export function encodeMessage(message: SignedMessage): Uint8Array {
 
 /**
  * Untrusted bytes to a message, strictly; nothing is verified yet.
- * @param bytes at most `MAX_MESSAGE_BYTES`
+ * @param encoded at most `MAX_MESSAGE_BYTES`
  * @returns TOO_LARGE, MALFORMED or NOT_CANONICAL where they are no message
  */
-export function decodeMessage(bytes: Uint8Array): Verdict<SignedMessage> {
-  const wire = decode(wireMessage, bytes, MAX_MESSAGE_BYTES);
+export function decodeMessage(encoded: Uint8Array): Verdict<SignedMessage> {
+  const wire = decode(wireMessage, encoded, MAX_MESSAGE_BYTES);
   if (!wire.ok) return wire;
   const { validator, signature: by, body } = wire.value;
   if (body.kind !== 'prePrepare') return accept({ validator, signature: by, body });
@@ -163,6 +203,8 @@ export function signingHash(chainId: Hash, message: UnsignedMessage): Hash {
       return consensusSigningHash(chainId, 'newview', encode(newView, message));
     case 'status':
       return consensusSigningHash(chainId, 'status', encode(status, message));
+    case 'echo':
+      return consensusSigningHash(chainId, 'echo', encode(echo, message));
     default:
       return unreachable(message);
   }
@@ -171,7 +213,7 @@ export function signingHash(chainId: Hash, message: UnsignedMessage): Hash {
 /** Two votes of one validator that cannot both be honest: for the chain to punish, so small and without blocks. */
 export const equivocation = struct({
   validator: validatorIndex,
-  vote: oneOf(['preprepare', 'prepare', 'commit'] as const satisfies readonly VoteKind[]),
+  vote: voteKind,
   height,
   view: uint(),
   first: struct({ digest: hash32, signature }),

@@ -6,8 +6,17 @@
  */
 import { bytesToHex, equalBytes } from '../common/bytes.ts';
 import { assert, unreachable } from '../common/errors.ts';
-import { announceStatus, noteOtherHeight, noteView, onStatus, reportPhase, resendOwn, tick } from './catch-up.ts';
-import { messageDigest, type SignedMessage } from './messages.ts';
+import {
+  announceStatus,
+  noteHead,
+  noteOtherHeight,
+  noteView,
+  onStatus,
+  reportPhase,
+  takeUpKey,
+  tick,
+} from './catch-up.ts';
+import { INCARNATION_BYTES, type SignedMessage } from './messages.ts';
 import {
   decide,
   executeProposal,
@@ -22,14 +31,16 @@ import {
   voteCommit,
   votePrepare,
 } from './ordering.ts';
+import { noteHeard, noteOwnMessage, noteVote, onEcho } from './own-key.ts';
 import { bodiesOf } from './safety-record.ts';
-import { castIn, emit, emptyHeight, type HeightState, membershipOf, type ReplicaState } from './state.ts';
+import { castIn, emit, emptyHeight, type HeightState, mayVote, membershipOf, type ReplicaState } from './state.ts';
 import { refreshViewTimer, RETRANSMIT_MS, startTimer, takeTimer } from './timers.ts';
 import type { Effect, Input, ReplicaOptions, Verified } from './types.ts';
 import { beginNewView, join, onNewView, onViewChange, startViewChange } from './view-change.ts';
 
 /** Each does at most one thing and says whether it did; earlier ones first, since they may spare later ones. */
 const RULES: readonly ((state: ReplicaState) => boolean)[] = [
+  takeUpKey,
   decide,
   join,
   beginNewView,
@@ -50,15 +61,23 @@ export class Replica {
     this.#state = state;
   }
 
-  /** [R2] First start and restart: what the record promised is taken up again, and its votes are sent again. */
+  /** [R2, R5] First start and restart: what the record promised is taken up again; its votes go out again with the key's. */
   static open(options: ReplicaOptions): { readonly replica: Replica; readonly effects: readonly Effect[] } {
-    const { identity, head, params, leaders } = options;
+    const { identity, incarnation, head, params, leaders } = options;
+    assert(incarnation.length === INCARNATION_BYTES, 'the incarnation has its length');
     const state: ReplicaState = {
       identity,
       head,
       params,
       due: false,
-      muted: false,
+      key: {
+        incarnation,
+        startHeight: head.height,
+        use: 'asking',
+        echoed: new Set(),
+        predecessor: 'none',
+        abstainThrough: 0,
+      },
       current: emptyHeight(head.height + 1, membershipOf(identity, head, leaders)),
       ahead: new Map(),
       peers: new Map(),
@@ -72,7 +91,6 @@ export class Replica {
     restore(state, options);
     startTimer(state, 'retransmit', RETRANSMIT_MS, 'tick');
     announceStatus(state);
-    resendOwn(state);
     return { replica: new Replica(state), effects: finish(state) };
   }
 
@@ -155,15 +173,22 @@ function onMessage(state: ReplicaState, message: Verified<SignedMessage>): void 
   const { body } = message;
   if (body.kind === 'status')
     return onStatus(state, message as Verified<typeof message & { readonly body: typeof body }>);
+  if (body.kind === 'echo') {
+    if (message.validator !== state.current.members.self) noteHead(state, message.validator, body.height);
+    return onEcho(state, message as Verified<typeof message & { readonly body: typeof body }>);
+  }
   const height = state.current;
+  if (message.validator === height.members.self) noteOwnMessage(state, message);
   if (body.height !== height.height) {
     if (body.height === height.height + 1) keepForNextHeight(state, message);
     noteOtherHeight(state, message);
     return;
   }
+  if (message.validator !== height.members.self) noteVote(height, message);
   if (height.mode === 'committing') return;
+  // What another process promised under this key counts for nothing here.
   if (message.validator === height.members.self) {
-    if (isForeign(height, message)) return mute(state, message);
+    if (!mayVote(state)) return;
     if (body.view === height.view) height.current.own.set(body.kind, message);
   }
   onCurrentHeight(state, message);
@@ -186,39 +211,11 @@ function onCurrentHeight(state: ReplicaState, message: Verified<SignedMessage>):
     case 'newView':
       return onNewView(state, narrowed(body));
     case 'status':
+    case 'echo':
       return;
     default:
       unreachable(body);
   }
-}
-
-/** [R4] A promise under this node's key that its record does not know, in a view that was not left yet. */
-function isForeign(height: HeightState, { body }: SignedMessage): boolean {
-  const { record } = height;
-  switch (body.kind) {
-    case 'prePrepare':
-    case 'prepare':
-    case 'commit': {
-      if (body.view < record.view) return false;
-      const cast = castIn(height, body.kind === 'prePrepare' ? 'preprepare' : body.kind, body.view);
-      return cast === undefined || !equalBytes(cast.digest, messageDigest(body));
-    }
-    case 'viewChange':
-      return body.view > record.view;
-    case 'newView':
-      // The view change that must precede it is what shows a second process.
-      return body.view > height.view;
-    case 'status':
-      return false;
-    default:
-      return unreachable(body);
-  }
-}
-
-function mute(state: ReplicaState, { body }: SignedMessage): void {
-  if (state.muted) return;
-  state.muted = true;
-  emit(state, { kind: 'report', report: { kind: 'keyInUse', height: body.height, view: body.view } });
 }
 
 /** [S7] One message of each sender and kind; of pre-prepares, which are large, max(2, f + 1): the faulty cannot fill it. */
@@ -245,6 +242,7 @@ function onCommitted(state: ReplicaState, input: Extract<Input, { readonly kind:
   state.ahead = new Map();
   if (!isSameSet) {
     state.peers.clear();
+    state.key.echoed.clear();
     return;
   }
   for (const validator of [...ahead.keys()].sort((a, b) => a - b)) {
@@ -267,6 +265,12 @@ function restore(state: ReplicaState, { record, bodies }: ReplicaOptions): void 
     height.blocks.set(bytesToHex(hash), { block, valid: false });
   }
   height.durable = new Set(height.blocks.keys());
+  // [R5] What of the others' votes is left on this disk: they may have lost theirs.
+  if (record.prepared !== null) {
+    const { view, digest, signatures } = record.prepared;
+    for (const { validator, signature } of signatures)
+      noteHeard(height, validator, 'prepare', { view, digest, signature });
+  }
   const prepare = castIn(height, 'prepare', record.view);
   if (prepare !== undefined) height.current.proposal = prepare.digest;
   // [R3] A view change was sent and nothing voted for since: still waiting for its new-view.

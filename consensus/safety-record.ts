@@ -7,7 +7,13 @@ import { bytesToHex, equalBytes } from '../common/bytes.ts';
 import { list, nullable, oneOf, struct, type TypeOf, uint } from '../common/codec.ts';
 import { accept, reject, type Verdict } from '../common/errors.ts';
 import { type Hash, hash32, height } from '../common/protocol/primitives.ts';
-import { messageDigest, preparedCertificate, samePrepared, type UnsignedMessage } from './messages.ts';
+import {
+  type HeardPromise,
+  messageDigest,
+  preparedCertificate,
+  samePrepared,
+  type UnsignedMessage,
+} from './messages.ts';
 
 export const VOTE_KINDS = ['preprepare', 'prepare', 'commit'] as const;
 
@@ -43,7 +49,7 @@ export function bodiesOf(record: SafetyRecord): readonly Hash[] {
  * digest for one (height, view, kind) is never signed whatever the core asks for [R1].
  */
 export function permits(record: SafetyRecord | null, message: UnsignedMessage): boolean {
-  if (message.kind === 'status') return true;
+  if (message.kind === 'status' || message.kind === 'echo') return true;
   if (record === null || record.height !== message.height) return false;
   switch (message.kind) {
     case 'prePrepare':
@@ -58,6 +64,19 @@ export function permits(record: SafetyRecord | null, message: UnsignedMessage): 
     case 'newView':
       return record.view === message.view;
   }
+}
+
+/**
+ * [R4] Whether `record` knows of a promise for its height, so that whoever keeps to the record keeps to the promise. What
+ * it says of views that it has left is covered, except that a Commit stands on a certificate that stays for ever.
+ */
+export function covers(record: SafetyRecord, promise: HeardPromise): boolean {
+  const preparedIn = record.prepared?.view ?? -1;
+  if (promise.kind === 'viewChange') return promise.view <= record.view && (promise.prepared?.view ?? -1) <= preparedIn;
+  const { vote, view, digest } = promise;
+  if (vote === 'commit' && view > preparedIn) return false;
+  if (view < record.view) return true;
+  return record.votes.some((v) => v.vote === vote && v.view === view && equalBytes(v.digest, digest));
 }
 
 /**

@@ -9,6 +9,7 @@ import { assert } from '../common/errors.ts';
 import type { Hash, Height, View } from '../common/protocol/primitives.ts';
 import { faultTolerance, quorumSize } from '../common/protocol/validator-set.ts';
 import { leaderOf, leaderOrder } from './leader-order.ts';
+import type { VoteKind } from '../common/protocol/signing.ts';
 import type {
   NewView,
   PreparedCertificate,
@@ -16,6 +17,7 @@ import type {
   ProposedBlock,
   Signed,
   SignedMessage,
+  Status,
   UnsignedMessage,
   ViewChange,
 } from './messages.ts';
@@ -30,7 +32,7 @@ import type {
   TimerName,
   Verified,
 } from './types.ts';
-import { type QuorumOfVotes, VoteBook } from './votes.ts';
+import { type QuorumOfVotes, type StoredVote, VoteBook } from './votes.ts';
 
 /** The validator set of a height, and this replica's place in it. */
 export interface Membership {
@@ -73,6 +75,8 @@ export interface HeightState {
   readonly viewChanges: Map<number, Verified<Signed<ViewChange>>>;
   /** Pre-prepares for views that were not entered yet, by view; only from that view's leader, within VIEW_WINDOW. */
   readonly earlyPrePrepares: Map<View, Verified<Signed<PrePrepare>>>;
+  /** Of each other validator the vote of the highest view of each kind, to echo it to that validator [R5]. */
+  readonly heard: Map<number, Map<VoteKind, StoredVote & { readonly view: View }>>;
   /** One report of equivocation for each validator and kind of vote is enough. */
   readonly reportedEquivocations: Set<string>;
   current: ViewState;
@@ -99,6 +103,25 @@ export interface PeerClaim {
   readonly height: Height;
   /** The height that it showed at the previous tick; what stays low between two ticks is stuck. */
   readonly heightAtTick: Height | null;
+  /** The last status that came, and of those of other processes with its key the one that says most [R5-R7]. */
+  readonly latest: Signed<Status> | null;
+  readonly other: Signed<Status> | null;
+}
+
+/** The validator key, which others may have used, or may be using. */
+export interface KeyState {
+  /** This process's own. */
+  readonly incarnation: Uint8Array;
+  /** The head that it started from: no process before it can have shown a higher one, unless the disk was replaced. */
+  readonly startHeight: Height;
+  /** `shared`: until the end of this process it promises nothing [R7]. */
+  use: 'asking' | 'ours' | 'shared';
+  /** Who has answered while it was asking. */
+  readonly echoed: Set<number>;
+  /** Another process with this key: one that is alive has a tick to say so [R7]. */
+  predecessor: 'none' | 'known' | 'awaited' | 'silent';
+  /** Nothing is promised up to this height [R4, R6]. */
+  abstainThrough: Height;
 }
 
 export interface ReplicaState {
@@ -106,8 +129,7 @@ export interface ReplicaState {
   head: ChainHead;
   params: ConsensusParams;
   due: boolean;
-  /** Another process signs with this key: no more votes. */
-  muted: boolean;
+  readonly key: KeyState;
   current: HeightState;
   /** Messages for the next height, by sender and kind: at most one of each. Replayed when the head moves [S7]. */
   ahead: Map<number, Map<UnsignedMessage['kind'], Verified<SignedMessage>>>;
@@ -115,7 +137,7 @@ export interface ReplicaState {
   /** Validators that were answered, served or asked since the last tick, by what was done: once for each is enough. */
   readonly doneSinceTick: Set<string>;
   /** This replica's signed status, if it is still true. */
-  ownStatus: SignedMessage | null;
+  ownStatus: Signed<Status> | null;
   lastToken: number;
   readonly timers: Map<TimerName, { readonly token: number; readonly purpose: string }>;
   lastPhase: string;
@@ -153,6 +175,7 @@ export function emptyHeight(height: Height, members: Membership): HeightState {
     certified: null,
     viewChanges: new Map(),
     earlyPrePrepares: new Map(),
+    heard: new Map(),
     reportedEquivocations: new Set(),
     current: emptyView(),
   };
@@ -172,9 +195,17 @@ export function refuse(state: ReplicaState, message: SignedMessage, code: Refusa
 
 export const leaderOfView = (height: HeightState, view: View): number => leaderOf(height.members.leaders, view);
 
-/** Whether this replica may vote at this height at all. */
+/** Whether this replica may promise anything at this height at all [R4-R7]. */
 export function mayVote(state: ReplicaState): boolean {
-  return state.current.members.self !== null && !state.muted;
+  const { current, key } = state;
+  return current.members.self !== null && key.use === 'ours' && current.height > key.abstainThrough;
+}
+
+/** Whether this is the first time since the last tick. */
+export function firstSinceTick(state: ReplicaState, what: string): boolean {
+  if (state.doneSinceTick.has(what)) return false;
+  state.doneSinceTick.add(what);
+  return true;
 }
 
 export function isLeader(state: ReplicaState): boolean {

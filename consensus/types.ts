@@ -11,7 +11,7 @@ import type { Verdict } from '../common/errors.ts';
 import type { Certificate } from '../common/protocol/block.ts';
 import type { Address, Hash, Height, TimeMs, View } from '../common/protocol/primitives.ts';
 import type { ValidatorSet } from '../common/protocol/validator-set.ts';
-import type { Equivocation, ProposedBlock, SignedMessage, UnsignedMessage } from './messages.ts';
+import type { Echo, Equivocation, ProposedBlock, SignedMessage, UnsignedMessage } from './messages.ts';
 import type { SafetyRecord } from './safety-record.ts';
 
 declare const verified: unique symbol;
@@ -52,6 +52,8 @@ export interface ConsensusParams {
  */
 export interface ReplicaOptions {
   readonly identity: ReplicaIdentity;
+  /** INCARNATION_BYTES random bytes, new for each call: they tell this process from others with its key [R5]. */
+  readonly incarnation: Uint8Array;
   readonly head: ChainHead;
   readonly params: ConsensusParams;
   readonly leaders: LeaderHistory;
@@ -118,6 +120,8 @@ export type Effect =
   | { readonly kind: 'persist'; readonly record: SafetyRecord; readonly block: ProposedBlock | null }
   /** Sign (if `permits` says so, or stop), send to all other validators over direct streams, and feed back as `message`. */
   | { readonly kind: 'broadcast'; readonly message: UnsignedMessage }
+  /** Sign and send, to all other validators when `to` is null; not fed back. It promises nothing. */
+  | { readonly kind: 'answer'; readonly to: number | null; readonly message: Echo }
   /** Send what is signed already, by this replica or another. To all other validators when `to` is null. */
   | { readonly kind: 'send'; readonly to: number | null; readonly message: SignedMessage }
   /** Replaces a running timer of the same name. */
@@ -171,8 +175,11 @@ export type Report =
       readonly view: View;
     }
   | { readonly kind: 'evidence'; readonly equivocation: Equivocation }
-  /** Another process signs with this node's key: this replica stops voting until it is restarted. */
-  | { readonly kind: 'keyInUse'; readonly height: Height; readonly view: View };
+  /**
+   * This node's key has promised what its record does not know: it promises nothing up to this height. Null: another
+   * process with the key is running, and this one promises nothing as long as it runs.
+   */
+  | { readonly kind: 'keyInUse'; readonly abstainThrough: Height | null };
 
 export type RefusalCode =
   | 'NOT_THE_LEADER'
@@ -187,6 +194,10 @@ export type RefusalCode =
 
 export type Phase =
   | 'idle'
+  /** Asks the others what it promised before it started [R5]. */
+  | 'awaitEchoes'
+  /** Its key was used elsewhere: it follows without voting [R4, R6, R7]. */
+  | 'abstaining'
   | 'awaitProposal'
   | 'awaitExecution'
   | 'awaitPrepares'

@@ -12,6 +12,7 @@ import type { Hash, Height, View } from '../common/protocol/primitives.ts';
 import { voteSigningHash } from '../common/protocol/signing.ts';
 import { quorumSize, type ValidatorSet } from '../common/protocol/validator-set.ts';
 import {
+  type Echo,
   type NewView,
   type PreparedCertificate,
   type ProposedBlock,
@@ -46,7 +47,8 @@ export function owedChecks(message: SignedMessage, context: VerificationContext)
 }
 
 function nestedChecks(body: UnsignedMessage, context: VerificationContext): Verdict<readonly Sm2Verification[]> {
-  if (body.kind !== 'status' && body.height === 0) return reject('GENESIS_HEIGHT', 'block 0 is not voted on');
+  if (body.kind !== 'status' && body.kind !== 'echo' && body.height === 0)
+    return reject('GENESIS_HEIGHT', 'block 0 is not voted on');
   switch (body.kind) {
     case 'prepare':
     case 'commit':
@@ -63,6 +65,8 @@ function nestedChecks(body: UnsignedMessage, context: VerificationContext): Verd
       return preparedChecks(body.prepared, body.height, body.view, context);
     case 'newView':
       return newViewChecks(body, context);
+    case 'echo':
+      return echoChecks(body, context);
     default:
       return unreachable(body);
   }
@@ -80,6 +84,23 @@ function newViewChecks(body: NewView, context: VerificationContext): Verdict<rea
     checks.push(viewChangeCheck(proof, body, context), ...nested.value);
   }
   return accept(withoutRepeats(checks));
+}
+
+/** [R5] All that it shows was signed by the one that it answers: nobody can put a promise into another's mouth. */
+function echoChecks(body: Echo, context: VerificationContext): Verdict<readonly Sm2Verification[]> {
+  if (context.validators[body.to] === undefined)
+    return reject('UNKNOWN_VALIDATOR', `no validator has the index ${body.to}`);
+  const checks = body.promises.map((promise) => {
+    const { height, view, signature } = promise;
+    const message =
+      promise.kind === 'vote'
+        ? voteSigningHash(context.chainId, promise.vote, height, view, promise.digest)
+        : signingHash(context.chainId, { kind: 'viewChange', height, view, prepared: promise.prepared });
+    return check(context, body.to, message, signature);
+  });
+  if (body.status === null) return accept(checks);
+  const status = signingHash(context.chainId, { kind: 'status', ...body.status });
+  return accept([...checks, check(context, body.to, status, body.status.signature)]);
 }
 
 function viewChangeCheck(proof: ViewChangeProof, body: NewView, context: VerificationContext): Sm2Verification {

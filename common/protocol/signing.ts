@@ -15,10 +15,10 @@ export type VoteKind = 'preprepare' | 'prepare' | 'commit';
 export const voteSigningHash = (chainId: Hash, kind: VoteKind, height: Height, view: View, digest: Hash): Hash =>
   H(`vote/${kind}`, chainId, u64be(height), u64be(view), digest);
 
-/** Over the canonical body of a view-change, new-view or status message. Signed by a validator key. */
+/** Over the canonical body of a view-change, new-view, status or echo message. Signed by a validator key. */
 export const consensusSigningHash = (
   chainId: Hash,
-  kind: 'viewchange' | 'newview' | 'status',
+  kind: 'viewchange' | 'newview' | 'status' | 'echo',
   body: Uint8Array,
 ): Hash => H(`consensus/${kind}`, chainId, body);
 

@@ -8,7 +8,8 @@
 export const STALLS = {
   STARTING: 'Wait some seconds; then see that the nodes named run, and that this one reaches them.',
   SYNCING: 'Wait. If the rate stays at 0, look at the link to the node that the blocks come from.',
-  KEY_IN_USE: 'Find the other process that has this validator key and stop it for good; then start this node again.',
+  KEY_IN_USE:
+    'Find the other process that has this validator key and stop it for good; then start this node again. After a backup was put back: wait.',
   CLOCK_SKEW: "Set this machine's clock (NTP); the node goes on by itself.",
   NO_PEERS: "Look at this machine's network first: interface, firewall, network.listen, network.peers.",
   NO_QUORUM: 'Get the nodes named running and reachable; not all of them are needed.',

@@ -155,6 +155,8 @@ function noQuorum(facts: AlarmFacts, sinceMs: TimeMs): Finding<StallCode> | null
 
 const PHASE_STALLS: Readonly<Record<Phase, StallCode>> = {
   idle: 'AWAIT_LEADER',
+  awaitEchoes: 'STARTING',
+  abstaining: 'KEY_IN_USE',
   awaitProposal: 'AWAIT_LEADER',
   awaitExecution: 'EXECUTING',
   awaitPrepares: 'AWAIT_VOTES',
@@ -195,6 +197,15 @@ function inPhase(facts: AlarmFacts, sinceMs: TimeMs): Finding<StallCode> {
       const message = `${names(asked)} asked for ${of} ${since} ago, and ${quorumSize(validators.length)} must. Missing: ${names(missing)}.`;
       return { code, message, missing, sinceMs };
     }
+    case 'awaitEchoes':
+      return {
+        code,
+        message: `This node votes once enough others have said what its key signed before; not heard for ${since}: ${names(missing)}.`,
+        missing,
+        sinceMs,
+      };
+    case 'abstaining':
+      return { ...(keyInUse(facts) ?? finding(code, `This node does not vote on block ${height}.`)), code, sinceMs };
     case 'awaitExecution':
       return { code, message: `The proposal for ${of} is being executed for ${since}.`, missing, sinceMs };
     case 'awaitBody':
@@ -285,7 +296,8 @@ function keyInUse({ seen, head, self }: AlarmFacts): Finding<'KEY_IN_USE'> | nul
   if (seen.keyInUseSinceMs === null || indexOf(head.validators, self) === -1) return null;
   return {
     code: 'KEY_IN_USE',
-    message: "Another process signs with this node's validator key. This node does not vote until it is started again.",
+    message:
+      "This node's validator key signed what this node did not: another process has it, or an old data folder was put back. It does not vote.",
     missing: head.validators.filter(({ address }) => equalBytes(address, self)),
     sinceMs: seen.keyInUseSinceMs,
   };

@@ -3,10 +3,17 @@
  * a barrier that nothing signed passes. The only place that signs, and the only caller of the ledger. Slow work
  * (verifying, executing, building, fetching) runs beside the loop and comes back as an input.
  */
+import { randomBytes } from 'node:crypto';
 import { bytesToHex } from '../../common/bytes.ts';
 import { assert, EmrError, unreachable, type Verdict } from '../../common/errors.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
-import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
+import {
+  encodeMessage,
+  INCARNATION_BYTES,
+  type SignedMessage,
+  signingHash,
+  type UnsignedMessage,
+} from '../../consensus/messages.ts';
 import { Replica } from '../../consensus/replica.ts';
 import { permits } from '../../consensus/safety-record.ts';
 import type { ChainHead, Effect, Input, Report, TimerName } from '../../consensus/types.ts';
@@ -92,6 +99,7 @@ export class Host {
     observations.setValidators(head.validators);
     const { replica, effects } = Replica.open({
       identity: { chainId, address: signer.address },
+      incarnation: randomBytes(INCARNATION_BYTES),
       head: this.#position.head,
       params: head.params,
       leaders: head.leaders,
@@ -231,8 +239,15 @@ export class Host {
     switch (effect.kind) {
       case 'persist':
         return this.#ports.safety.persist(effect.record, effect.block);
-      case 'broadcast':
-        following.push(this.#sign(effect.message));
+      case 'broadcast': {
+        const message = this.#sign(effect.message);
+        this.#send(message, null);
+        const { validatorsHash } = this.#position.head;
+        following.push({ kind: 'input', input: { kind: 'message', message: ownMessage(message), validatorsHash } });
+        return undefined;
+      }
+      case 'answer':
+        this.#send(this.#sign(effect.message), effect.to);
         return undefined;
       case 'send':
         this.#send(effect.message, effect.to);
@@ -272,18 +287,13 @@ export class Host {
   }
 
   /** The last guard before a signature exists: the durable record must cover it, whatever the core asks for. */
-  #sign(message: UnsignedMessage): Task {
+  #sign(message: UnsignedMessage): SignedMessage {
     const { safety, signer, chainId } = this.#ports;
-    const { self, head } = this.#position;
+    const { self } = this.#position;
     assert(self !== null, 'only a member of the set signs');
     assert(permits(safety.record, message), `refused to sign a ${message.kind} that the durable record does not cover`);
     const signature = signer.sign(signingHash(chainId, message));
-    const signed: SignedMessage = { validator: self, signature, body: message };
-    this.#send(signed, null);
-    return {
-      kind: 'input',
-      input: { kind: 'message', message: ownMessage(signed), validatorsHash: head.validatorsHash },
-    };
+    return { validator: self, signature, body: message };
   }
 
   #send(message: SignedMessage, to: number | null): void {

@@ -70,7 +70,7 @@ export class Inbox {
 
   /** Votes for the block just committed come late as a rule, and say nothing any more: not worth a verification. */
   #isLate({ body }: SignedMessage): boolean {
-    if (body.kind === 'status' || body.kind === 'viewChange' || body.kind === 'newView') return false;
+    if (body.kind !== 'prePrepare' && body.kind !== 'prepare' && body.kind !== 'commit') return false;
     return body.height === this.#ports.current().committed;
   }
 

@@ -54,6 +54,8 @@ export class Observations {
   #lastProgressMs: TimeMs;
   #dueSinceMs: TimeMs | null = null;
   #keyInUseSinceMs: TimeMs | null = null;
+  /** Null: until this process ends. */
+  #abstainThrough: Height | null = null;
   #lastBlockMs: TimeMs | null = null;
   #blockIntervalMs: number | null = null;
   /** Blocks committed in each of the last seconds, oldest first; at most RATE_SECONDS. */
@@ -109,6 +111,7 @@ export class Observations {
       }
       case 'keyInUse':
         this.#keyInUseSinceMs ??= nowMs;
+        this.#abstainThrough = report.abstainThrough;
         return;
       case 'evidence':
         return this.#noteMisbehaviour(report.equivocation.validator, 'EQUIVOCATION', nowMs);
@@ -149,6 +152,7 @@ export class Observations {
     this.#lastProgressMs = nowMs;
     this.#dueSinceMs = this.#dueSinceMs === null ? null : nowMs;
     this.#count(nowMs);
+    if (this.#abstainThrough !== null && height >= this.#abstainThrough) this.#keyInUseSinceMs = null;
   }
 
   /** One for each validator of the next height, in order. */

@@ -19,10 +19,16 @@ export function logReport(log: Log, report: Report): void {
       return;
     }
     case 'keyInUse':
-      log.error(
-        { height: report.height, view: report.view },
-        "another process signs with this node's key; this node does not vote until it is started again",
-      );
+      if (report.abstainThrough === null)
+        log.error(
+          {},
+          'another process is running with the key of this node, which does not vote until it is started again',
+        );
+      else
+        log.error(
+          { abstainThrough: report.abstainThrough },
+          'the key of this node has signed what its database does not know: it does not vote up to this height',
+        );
       return;
     default:
       unreachable(report);

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap';
 import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
 import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
-import { encodeMessage, signingHash } from '../../consensus/messages.ts';
+import { encodeMessage, INCARNATION_BYTES, signingHash } from '../../consensus/messages.ts';
 import type { encodeCertifiedBlock } from '../../node/host/wire.ts';
 import { wrapDirect } from '../../node/host/wire.ts';
 import { createNode } from '../../node/node.ts';
@@ -72,7 +72,9 @@ t.test('claims of great heights move nobody', async (t) => {
   liar.setMembers(cluster.net.genesis.validators.map((v) => ({ ...v, role: 'validator' as const })));
   await liar.start();
   liar.onRequest('blocks', async function* () {});
-  const status = { kind: 'status', height: 2 ** 53 - 1, hash: new Uint8Array(32), view: 2 ** 53 - 1 } as const;
+  const incarnation = new Uint8Array(INCARNATION_BYTES);
+  const [height, view] = [2 ** 53 - 1, 2 ** 53 - 1];
+  const status = { kind: 'status', height, hash: new Uint8Array(32), view, incarnation, asking: false } as const;
   const signature = validator.sign(signingHash(cluster.net.chainId, status));
   const payload = wrapDirect('message', encodeMessage({ validator: 3, signature, body: status }));
   for (let n = 0; n < 3; n += 1) {

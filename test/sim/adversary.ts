@@ -4,7 +4,12 @@
  */
 import { bytesToHex } from '../../common/bytes.ts';
 import type { BlockHeader } from '../../common/protocol/block.ts';
-import type { ProposedBlock, SignedMessage, UnsignedMessage } from '../../consensus/messages.ts';
+import {
+  INCARNATION_BYTES,
+  type ProposedBlock,
+  type SignedMessage,
+  type UnsignedMessage,
+} from '../../consensus/messages.ts';
 import type { Behaviour, SimNode } from './node.ts';
 import type { Prng } from './prng.ts';
 import { sealBlock } from './toy-chain.ts';
@@ -104,7 +109,13 @@ function mutated(body: UnsignedMessage, prng: Prng): UnsignedMessage {
     case 'newView':
       return { ...body, viewChanges: mutatedProofs(body.viewChanges, prng) };
     case 'status':
-      return { ...body, hash: flipped(body.hash, prng) };
+      return prng.chance(500)
+        ? { ...body, hash: flipped(body.hash, prng) }
+        : { ...body, incarnation: flipped(body.incarnation, prng), asking: !body.asking };
+    case 'echo':
+      return prng.chance(500)
+        ? { ...body, promises: [], status: null }
+        : { ...body, to: prng.between(0, 3), incarnation: flipped(body.incarnation, prng) };
   }
 }
 
@@ -183,7 +194,14 @@ const hugeViews: Make = (prng) => ({
         view: number,
         digest: new Uint8Array(32),
       }),
-      node.sign({ kind: 'status', height: number, hash: new Uint8Array(32), view: number }),
+      node.sign({
+        kind: 'status',
+        height: number,
+        hash: new Uint8Array(32),
+        view: number,
+        incarnation: new Uint8Array(INCARNATION_BYTES).fill(prng.between(0, 3)),
+        asking: prng.chance(500),
+      }),
     ];
   },
 });

@@ -34,7 +34,7 @@ export class Checkers {
 
   /** An honest node signed and is about to send. `disk` is what would survive if it lost power now. */
   signed(node: number, { body }: SignedMessage, disk: DurableState): void {
-    if (body.kind === 'status') return;
+    if (body.kind === 'status' || body.kind === 'echo') return;
     if (body.view > MAX_SANE_VIEW) throw new Violation(`node ${node} followed somebody to view ${body.view}`);
     if (body.kind === 'newView') return;
     const content =

@@ -8,6 +8,7 @@ import { NO_LEADER_HISTORY } from '../../consensus/leader-order.ts';
 import {
   decodeMessage,
   encodeMessage,
+  INCARNATION_BYTES,
   type ProposedBlock,
   type SignedMessage,
   signingHash,
@@ -31,7 +32,12 @@ export interface LoneOptions {
   readonly record?: SafetyRecord | null;
   readonly bodies?: readonly ProposedBlock[];
   readonly leaders?: LeaderHistory;
+  readonly incarnation?: Uint8Array;
+  /** Whether the test answers the replica's question for its own promises; else all others do, at once, with nothing. */
+  readonly asks?: boolean;
 }
+
+const INCARNATION = new Uint8Array(INCARNATION_BYTES).fill(1);
 
 export function signAs(consortium: ToyConsortium, validator: number, body: UnsignedMessage): SignedMessage {
   const signature = consortium.signers[validator]!.sign(signingHash(consortium.chainId, body));
@@ -41,6 +47,7 @@ export function signAs(consortium: ToyConsortium, validator: number, body: Unsig
 export class LoneReplica {
   readonly consortium: ToyConsortium;
   readonly self: number;
+  readonly incarnation: Uint8Array;
   readonly replica: Replica;
   /** All effects since the last `take`, in order. */
   #effects: Effect[] = [];
@@ -54,12 +61,14 @@ export class LoneReplica {
   constructor(options: LoneOptions = {}) {
     this.consortium = toyConsortium(options.count ?? 4);
     this.self = options.self ?? 0;
+    this.incarnation = options.incarnation ?? INCARNATION;
     this.parent = toyGenesis(this.consortium);
     this.record = options.record ?? null;
     for (const body of options.bodies ?? []) this.bodies.set(bytesToHex(body.hash), body);
     const { chainId, signers } = this.consortium;
     const opened = Replica.open({
       identity: { chainId, address: signers[this.self]!.address },
+      incarnation: this.incarnation,
       head: this.head(),
       params: LONE_PARAMS,
       leaders: options.leaders ?? NO_LEADER_HISTORY,
@@ -68,6 +77,22 @@ export class LoneReplica {
     });
     this.replica = opened.replica;
     this.#carryOut(opened.effects);
+    if (options.asks === true) return;
+    signers.forEach((_, validator) => {
+      if (validator !== this.self) this.hearEcho(validator);
+    });
+  }
+
+  /** `validator` answers this process with what it heard under its key. */
+  hearEcho(validator: number, heard: Partial<BodyOf<'echo'>> = {}): void {
+    const { height } = this.parent.header;
+    const { incarnation, self: to } = this;
+    this.hear(validator, { kind: 'echo', height, view: 0, to, incarnation, promises: [], status: null, ...heard });
+  }
+
+  status(height: number, view = 0, incarnation = 9, asking = false): BodyOf<'status'> {
+    const hash = new Uint8Array(32);
+    return { kind: 'status', height, hash, view, incarnation: new Uint8Array(16).fill(incarnation), asking };
   }
 
   head(): ChainHead {

@@ -8,6 +8,7 @@ import { leaderSpanStart, NO_LEADER_HISTORY, nextLeaderHistory } from '../../con
 import {
   decodeMessage,
   encodeMessage,
+  INCARNATION_BYTES,
   type ProposedBlock,
   type SignedMessage,
   signingHash,
@@ -102,6 +103,7 @@ export class SimNode {
       this.cluster.weakness === 'forgetsRecord' ? { record: null, bodies: new Map() } : this.disk;
     const opened = Replica.open({
       identity: { chainId: consortium.chainId, address: consortium.signers[this.index]?.address ?? new Uint8Array(20) },
+      incarnation: this.cluster.world.prng.bytes(INCARNATION_BYTES),
       head: this.#chainHead(),
       params,
       leaders: this.#leaders,
@@ -220,6 +222,8 @@ export class SimNode {
         });
         return this.#send(message, null);
       }
+      case 'answer':
+        return this.#send(this.sign(effect.message), effect.to);
       case 'send':
         return this.#send(effect.message, effect.to);
       case 'setTimer':

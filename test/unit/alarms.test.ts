@@ -68,7 +68,14 @@ function world(options: { readonly disk?: AlarmPorts['disk'] } = {}) {
     }),
   });
   const hear = (...indexes: number[]): void => {
-    const body = { kind: 'status', height: 9, hash: new Uint8Array(32), view: 0 } as const;
+    const body = {
+      kind: 'status',
+      height: 9,
+      hash: new Uint8Array(32),
+      view: 0,
+      incarnation: new Uint8Array(16),
+      asking: false,
+    } as const;
     for (const validator of indexes)
       seen.noteMessage({ validator, signature: new Uint8Array(64), body }, clock.nowMs());
   };
@@ -160,7 +167,7 @@ t.test('this node is what is wrong', async (t) => {
   t.test('its key runs elsewhere: a warning, and the reason where its vote decides', async (t) => {
     const { watch, hear, late, seen, clock } = world();
     hear(1, 2);
-    seen.noteReport({ kind: 'keyInUse', height: 10, view: 0 }, clock.nowMs());
+    seen.noteReport({ kind: 'keyInUse', abstainThrough: null }, clock.nowMs());
     t.match(watch.look(), { stall: null, warnings: [{ code: 'KEY_IN_USE', missing: [{ orgId: self.orgId }] }] });
     clock.advance(6_000);
     hear(1, 2);
@@ -168,6 +175,11 @@ t.test('this node is what is wrong', async (t) => {
     t.match(watch.look().stall, { code: 'KEY_IN_USE' });
     hear(1, 2, 3);
     t.not(watch.look().stall?.code, 'KEY_IN_USE', 'three others can decide without it');
+    seen.noteReport({ kind: 'keyInUse', abstainThrough: 10 }, clock.nowMs());
+    seen.noteCommit(9, null, [], clock.nowMs());
+    t.not(seen.keyInUseSinceMs, null);
+    seen.noteCommit(10, null, [], clock.nowMs());
+    t.equal(seen.keyInUseSinceMs, null, 'after an old backup it ends by itself');
   });
 
   t.test('it is alone', async (t) => {

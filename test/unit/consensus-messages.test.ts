@@ -5,8 +5,10 @@ import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import { decode, encode } from '../../common/codec.ts';
 import { createNobleEngine, createNobleSigner } from '../../common/crypto/sm2.ts';
 import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
+import { voteSigningHash } from '../../common/protocol/signing.ts';
 import {
   decodeMessage,
+  type Echo,
   encodeMessage,
   equivocation,
   MAX_MESSAGE_BYTES,
@@ -29,9 +31,32 @@ import { sealBlock } from '../sim/toy-chain.ts';
 
 const lone = new LoneReplica();
 const { consortium } = lone;
+const signedBy = <B extends UnsignedMessage>(validator: number, body: B): B & { readonly signature: Uint8Array } => ({
+  ...body,
+  signature: signAs(consortium, validator, body).signature,
+});
 const block = lone.block(0, [Uint8Array.of(1, 2, 3), Uint8Array.of(4)]);
 const prepared = lone.preparedBy([0, 1, 2], 0, block.hash);
 const viewChanges = [lone.viewChangeOf(0, 1), lone.viewChangeOf(1, 1, prepared), lone.viewChangeOf(3, 1, prepared)];
+const incarnation = new Uint8Array(16).fill(5);
+const status = lone.status(7, 3);
+/** What validator 1 signed at heights 1 and 2, on its way back to it. */
+const echo: Echo = {
+  kind: 'echo',
+  height: 0,
+  view: 0,
+  to: 1,
+  incarnation,
+  promises: [
+    ...(['preprepare', 'prepare', 'commit'] as const).map((vote) => {
+      const digest = block.hash;
+      const signature = consortium.signers[1]!.sign(voteSigningHash(consortium.chainId, vote, 2, 1, digest));
+      return { kind: 'vote' as const, vote, height: 2, view: 1, digest, signature };
+    }),
+    signedBy(1, { kind: 'viewChange' as const, height: 1, view: 1, prepared }),
+  ],
+  status: signedBy(1, status),
+};
 const BODIES: readonly UnsignedMessage[] = [
   { kind: 'prePrepare', height: 1, view: 0, block },
   { kind: 'prepare', height: 1, view: 0, digest: block.hash },
@@ -39,7 +64,9 @@ const BODIES: readonly UnsignedMessage[] = [
   { kind: 'viewChange', height: 1, view: 1, prepared: null },
   { kind: 'viewChange', height: 1, view: 1, prepared },
   { kind: 'newView', height: 1, view: 1, viewChanges },
-  { kind: 'status', height: 7, hash: block.hash, view: 3 },
+  status,
+  { kind: 'echo', height: 7, view: 1, to: 1, incarnation, promises: [], status: null },
+  echo,
 ];
 
 const verdictOf = (message: SignedMessage): string => {
@@ -97,7 +124,8 @@ t.test('the wire [M1]', async (t) => {
       for (const body of [
         ['prepare', [1, view, digest]],
         ['viewChange', [1, view, null]],
-        ['status', [view, digest, 0]],
+        ['status', [view, digest, 0, incarnation, false]],
+        ['echo', [1, 0, view, incarnation, [], null]],
       ]) {
         let bytes: Uint8Array;
         try {
@@ -160,7 +188,12 @@ t.test('what a signature covers [M2]', async (t) => {
       { kind: 'prepare', height: 2, view: 0, digest },
       { kind: 'prepare', height: 1, view: 1, digest },
       { kind: 'prepare', height: 1, view: 0, digest: new Uint8Array(32) },
-      { kind: 'status', height: 7, hash: digest, view: 4 },
+      { ...status, view: 4 },
+      { ...status, incarnation },
+      { ...status, asking: true },
+      { ...echo, to: 2 },
+      { ...echo, incarnation: new Uint8Array(16) },
+      { ...echo, promises: echo.promises.slice(1) },
       { kind: 'newView', height: 1, view: 1, viewChanges: viewChanges.slice(1) },
     ];
     for (const body of bodies) hashes.add(bytesToHex(signingHash(consortium.chainId, body)));
@@ -193,7 +226,7 @@ t.test('structure and owed signatures [M3, M4]', async (t) => {
       const checks = owedChecks(signAs(consortium, 2, body), consortium);
       return checks.ok ? checks.value.length : checks.code;
     });
-    t.strictSame(owed, [1, 1, 1, 1, 4, 1 + 3 + 3, 1]);
+    t.strictSame(owed, [1, 1, 1, 1, 4, 1 + 3 + 3, 1, 1, 1 + 3 + 1 + 1]);
   });
 
   t.test('one bad result refuses the whole, and none at all is no proof', async (t) => {
@@ -336,7 +369,8 @@ t.test('the safety record [R1]', async (t) => {
     t.notOk(permits(record, { kind: 'viewChange', height: 1, view: 3, prepared }));
     t.ok(permits(record, { kind: 'newView', height: 1, view: 2, viewChanges }));
     t.notOk(permits(record, { kind: 'newView', height: 1, view: 1, viewChanges }));
-    t.ok(permits(null, { kind: 'status', height: 0, hash: other, view: 0 }));
+    t.ok(permits(null, status));
+    t.ok(permits(null, echo));
     t.notOk(permits(null, { kind: 'prepare', height: 1, view: 0, digest: other }));
   });
 
