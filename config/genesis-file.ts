@@ -57,6 +57,10 @@ const PARAM_TABLE: Readonly<Record<keyof ChainParams, Param>> = {
   recoveryDelayMs: { least: 0, meaning: "Between opening and completing the recovery of an account's key." },
   governanceDelayMs: { least: 0, meaning: 'Between an accepted vote and its effect.' },
   governanceTtlMs: { least: 1_000, meaning: 'An open proposal ends after this.' },
+  readyTtlMs: {
+    least: 1_000,
+    meaning: 'An accepted validator that does not show within this time that it is in step stays an observer.',
+  },
   replicas: { least: 0, meaning: "Organisations beside the writer's that must hold each ciphertext." },
   orgStorageBytes: { least: 0, meaning: 'Ciphertext that one organisation may have stored by the others.' },
   maxOpenRequests: { least: 1, meaning: 'Pending access requests of one person.' },

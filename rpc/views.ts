@@ -14,7 +14,7 @@ import type {
   RoleEntry,
   VoteEntry,
 } from '../common/protocol/state-entries.ts';
-import type { ValidatorSet } from '../common/protocol/validator-set.ts';
+import { decisionOf, type ValidatorSet } from '../common/protocol/validator-set.ts';
 import type { BlockView } from './blocks.ts';
 import { toHex, toJson } from './json.ts';
 import type { Alarm } from './ports.ts';
@@ -163,7 +163,22 @@ export const decisionView = ({ account, orgId, approve, atMs, height, reason, sl
 
 export const organisationView = (entry: OrganisationEntry) => toJson(entry);
 
-export const proposalView = (entry: ProposalEntry) => toJson(entry);
+/** Validators after a proposal has taken effect, as far as can be said now. */
+function sizeAfter({ proposal }: ProposalEntry, set: ValidatorSet): number {
+  const isMember = 'orgId' in proposal && set.some(({ orgId }) => orgId === proposal.orgId);
+  if (proposal.kind === 'addValidator') return set.length + (isMember ? 0 : 1);
+  return set.length - (proposal.kind === 'removeValidator' && isMember ? 1 : 0);
+}
+
+const UNDECIDED: ReadonlySet<string> = new Set(['open', 'accepted', 'awaitingReady']);
+
+/** @param set that certifies the next height */
+export const proposalView = (entry: ProposalEntry, set: ValidatorSet) => ({
+  ...toJson(entry),
+  decides: UNDECIDED.has(entry.status)
+    ? { now: decisionOf(set.length), after: decisionOf(sizeAfter(entry, set)) }
+    : null,
+});
 
 export const voteView = ({ orgId, account, approve, atMs }: VoteEntry) => ({
   orgId,

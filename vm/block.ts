@@ -3,7 +3,8 @@ import { accept, reject, type Verdict } from '../common/errors.ts';
 import type { ChainParams } from '../common/protocol/chain-params.ts';
 import type { Event, Receipt } from '../common/protocol/receipt.ts';
 import { paramsEntry, stateKey } from '../common/protocol/state-entries.ts';
-import { executeCall } from './calls.ts';
+import { executeCall, executeNodeCall } from './calls.ts';
+import { rememberRoot } from './candidacies.ts';
 import { refuse } from './codes.ts';
 import type { Context } from './context.ts';
 import { passDeadlines } from './deadlines.ts';
@@ -47,11 +48,13 @@ function begin(reader: StateReader, block: BlockContext): Making {
     now,
     params: paramsOf(state),
     sender: null,
+    node: null,
     txHash: null,
     events: timeEvents,
     audit,
   };
   passDeadlines(ctx);
+  rememberRoot(ctx, block.parentStateRoot);
   state.commit();
   return { block, state, params: paramsOf(state), audit, timeEvents, receipts: [], sizeBytes: 0 };
 }
@@ -62,23 +65,18 @@ type Executed = Verdict<{ readonly events: readonly Event[]; readonly sizeBytes:
 function executeOne(making: Making, { tx, sidecar }: CheckedTransaction): Executed {
   const { block, state, params, audit } = making;
   const where = { state, chainId: block.chainId, now: block.timestampMs, params };
-  const sender = checkEnvelope(where, tx);
-  if (!sender.ok) return sender;
-  const beside = checkSidecar(tx.body.call, sidecar, block.certified === true);
+  const { call } = tx.body;
+  const from = checkEnvelope(where, tx);
+  if (!from.ok) return from;
+  const beside = checkSidecar(call, sidecar, block.certified === true);
   if (!beside.ok) return beside;
   const events: Event[] = [];
+  const common = { ...where, height: block.height, txHash: tx.hash, events, audit };
   const txIndex = making.receipts.length;
-  const ctx = {
-    ...where,
-    height: block.height,
-    sender: sender.value,
-    txHash: tx.hash,
-    txIndex,
-    sidecar,
-    events,
-    audit,
-  };
-  const verdict = executeCall(ctx, tx.body.call);
+  const verdict =
+    from.value.sender === null
+      ? executeNodeCall({ ...common, ...from.value }, from.value.call)
+      : executeCall({ ...common, ...from.value, txIndex, sidecar }, from.value.call);
   if (!verdict.ok) return verdict;
   remember(state, tx.body);
   return accept({ events, sizeBytes: tx.bytes.length + beside.value });

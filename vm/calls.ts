@@ -1,10 +1,12 @@
 /** Which rule executes which call, and which calls go first. */
 import { unreachable, type Verdict } from '../common/errors.ts';
-import type { Call } from '../common/protocol/transaction.ts';
+import type { Call, NodeCall } from '../common/protocol/transaction.ts';
 import { enrol, reinstate, rotate, suspend } from './accounts.ts';
 import { endAttending, setAttending } from './attending.ts';
-import type { TxContext } from './context.ts';
+import { ready } from './candidacies.ts';
+import type { NodeContext, TxContext } from './context.ts';
 import { approve, deny } from './decisions.ts';
+import { giveEvidence } from './evidence.ts';
 import { propose, vote } from './governance.ts';
 import { deliver, revoke } from './grants.ts';
 import { createPolicy } from './policies.ts';
@@ -13,7 +15,19 @@ import { completeRecovery, openRecovery, vetoRecovery } from './recovery.ts';
 import { cancelRequest, requestAccess } from './requests.ts';
 import { grantRole, revokeRole } from './roles.ts';
 
-export function executeCall(ctx: TxContext, call: Call): Verdict {
+/** What a node does in its own name. */
+export function executeNodeCall(ctx: NodeContext, call: NodeCall): Verdict {
+  switch (call.kind) {
+    case 'node.ready':
+      return ready(ctx, call);
+    case 'node.evidence':
+      return giveEvidence(ctx, call);
+    default:
+      return unreachable(call);
+  }
+}
+
+export function executeCall(ctx: TxContext, call: Exclude<Call, NodeCall>): Verdict {
   switch (call.kind) {
     case 'account.enrol':
       return enrol(ctx, call);

@@ -13,6 +13,7 @@ import {
   stateKey,
 } from '../common/protocol/state-entries.ts';
 import type { Sidecar } from '../common/protocol/transaction.ts';
+import type { Membership } from './members.ts';
 import type { Overlay } from './overlay.ts';
 
 export const OK: Verdict = accept(undefined);
@@ -26,6 +27,8 @@ export interface Context {
   readonly now: TimeMs;
   readonly params: ChainParams;
   readonly sender: AccountEntry | null;
+  /** The node whose call this is. */
+  readonly node: Membership | null;
   readonly txHash: Hash | null;
   readonly events: Event[];
   /** Counts the audit entries of the block, so that each has its own key. */
@@ -38,6 +41,12 @@ export interface TxContext extends Context {
   /** Position in the block. */
   readonly txIndex: number;
   readonly sidecar: Sidecar | null;
+}
+
+/** A call of a node, known by its validator's or observer's key. */
+export interface NodeContext extends Context {
+  readonly node: Membership;
+  readonly txHash: Hash;
 }
 
 export interface EventFields {
@@ -53,9 +62,9 @@ export interface EventFields {
 export function emit(ctx: Context, type: string, fields: EventFields): void {
   const event: Event = {
     type,
-    actor: ctx.sender?.id ?? null,
+    actor: ctx.sender?.id ?? ctx.node?.member.address ?? null,
     subject: fields.subject ?? null,
-    orgId: fields.orgId ?? ctx.sender?.orgId ?? null,
+    orgId: fields.orgId ?? ctx.sender?.orgId ?? ctx.node?.member.orgId ?? null,
     recordId: fields.recordId ?? null,
     requestHash: fields.requestHash ?? null,
     objectId: fields.objectId ?? null,

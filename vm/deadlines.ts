@@ -17,7 +17,7 @@ import {
 } from '../common/protocol/state-entries.ts';
 import { closeGrant, closePending } from './access-status.ts';
 import { accessFields, type Context, emit } from './context.ts';
-import { activateProposal, expireProposal } from './governance.ts';
+import { activateProposal, expireProposal, failCandidacy } from './governance.ts';
 import { MAX_DEADLINES_PER_BLOCK } from './limits.ts';
 import { Overlay } from './overlay.ts';
 import type { BlockDue, StateReader } from './types.ts';
@@ -51,6 +51,8 @@ function pass(ctx: Context, { kind, id }: Deadline): void {
       return expireProposal(ctx, id);
     case 'activation':
       return activateProposal(ctx, id);
+    case 'candidacy':
+      return failCandidacy(ctx, id);
   }
 }
 

@@ -4,16 +4,10 @@ import { isPublicKey } from '../common/crypto/curve.ts';
 import { sm2Address } from '../common/crypto/sm2.ts';
 import { accept, assert, reject, type Verdict } from '../common/errors.ts';
 import type { Genesis } from '../common/protocol/genesis.ts';
-import {
-  organisationEntry,
-  paramsEntry,
-  roleEntry,
-  stateKey,
-  validatorsEntry,
-} from '../common/protocol/state-entries.ts';
-import { sortedValidatorSet } from '../common/protocol/validator-set.ts';
+import { organisationEntry, paramsEntry, roleEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { createAccount } from './accounts.ts';
 import { claimKey } from './keys.ts';
+import { foundMembership } from './membership.ts';
 import { Overlay } from './overlay.ts';
 import type { StateReader, StateWrite } from './types.ts';
 
@@ -33,6 +27,7 @@ export function checkGenesis(genesis: Genesis): Verdict {
   }
   const voting = new Set(genesis.validators.map(({ orgId }) => orgId));
   if (voting.size !== genesis.validators.length) return refuse('an organisation has two validators');
+  if (new Set(members.map(({ peerId }) => peerId)).size !== members.length) return refuse('a peer id is used twice');
   for (const orgId of voting) {
     const admins = genesis.accounts.filter((a) => a.orgId === orgId && a.roles.includes('org_admin'));
     if (admins.length === 0) return refuse(`${orgId} has no administrator: nobody could vote for it`);
@@ -62,7 +57,7 @@ export function genesisWrites(genesis: Genesis): readonly StateWrite[] {
   const state = new Overlay(NOTHING);
   const { timeMs: now } = genesis;
   state.put(paramsEntry, stateKey.params(), genesis.params);
-  state.put(validatorsEntry, stateKey.validators(), sortedValidatorSet(genesis.validators));
+  foundMembership(state, genesis.validators, genesis.observers);
   for (const { orgId, name, custodianKey } of genesis.organisations) {
     state.put(organisationEntry, stateKey.organisation(orgId), {
       orgId,
@@ -73,8 +68,6 @@ export function genesisWrites(genesis: Genesis): readonly StateWrite[] {
     });
     if (custodianKey !== null) claimKey(state, sm2Address(custodianKey), 'custodian', null);
   }
-  for (const { address } of genesis.validators) claimKey(state, address, 'validator', null);
-  for (const { address } of genesis.observers) claimKey(state, address, 'observer', null);
   for (const account of genesis.accounts) addFounder(state, account, now);
   return state.writes();
 }

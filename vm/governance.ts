@@ -1,13 +1,13 @@
 /**
  * Votes of the validators' organisations: one each, a quorum accepts, and an accepted proposal takes effect after a
- * public delay. A vote creates and suspends organisations and sets parameters; it fills no approval slot and changes no
- * owner's policy.
+ * public delay. A vote creates and suspends organisations, takes members in and out, and sets parameters; it fills no
+ * approval slot and changes no owner's policy.
  */
 import { equalBytes } from '../common/bytes.ts';
 import { isPublicKey } from '../common/crypto/curve.ts';
 import { sm2Address } from '../common/crypto/sm2.ts';
 import { assert, type Verdict } from '../common/errors.ts';
-import type { Hash } from '../common/protocol/primitives.ts';
+import type { Hash, OrgId } from '../common/protocol/primitives.ts';
 import {
   emptyEntry,
   type OrganisationEntry,
@@ -18,19 +18,22 @@ import {
   roleEntry,
   stateKey,
   statePrefix,
-  validatorsEntry,
   voteEntry,
 } from '../common/protocol/state-entries.ts';
 import { firstAdminEnrolment } from '../common/protocol/statements.ts';
 import { type CallOf, type Proposal, proposalIdOf } from '../common/protocol/transaction.ts';
 import { quorumSize } from '../common/protocol/validator-set.ts';
 import { createAccount } from './accounts.ts';
+import { expireCandidacy, openCandidacy } from './candidacies.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, counted, emit, OK, type TxContext } from './context.ts';
 import { claimKey, unusedKey } from './keys.ts';
 import { MAX_PROPOSALS_PER_ORG } from './limits.ts';
+import { applyMembership, canGovern, checkMembership } from './membership.ts';
+import { validatorsOf } from './members.ts';
 import { organisationOf } from './organisations.ts';
 import { checkParamsChange } from './params.ts';
+import { concludeProposal, proposalOf } from './proposals.ts';
 import { requireAdmin } from './roles.ts';
 
 type AddOrganisation = Extract<Proposal, { readonly kind: 'addOrganisation' }>;
@@ -48,20 +51,18 @@ function checkAddition({ state }: Context, proposal: AddOrganisation): Verdict {
   return custodian.ok ? OK : custodian;
 }
 
-/** As many organisations as a quorum of the validators takes must stay active, or no vote could ever undo anything. */
 function checkSuspension({ state }: Context, orgId: string): Verdict {
   const target = organisationOf(state, orgId);
   if (target === undefined) return refuse('ORG_UNKNOWN', orgId);
   if (target.status !== 'active') return refuse('ORG_NOT_ACTIVE', orgId);
-  const voters = state.must(validatorsEntry, stateKey.validators(), 'validator set');
-  const left = voters.filter((v) => v.orgId !== orgId && organisationOf(state, v.orgId)?.status === 'active');
-  return left.length >= quorumSize(voters.length) || !voters.some((v) => v.orgId === orgId)
+  const voters = validatorsOf(state);
+  return canGovern(state, voters, orgId) || !voters.some((v) => v.orgId === orgId)
     ? OK
     : refuse('GOVERNANCE_WOULD_STALL');
 }
 
 /** Judged when proposed, and again when it takes effect: other votes may have come between. */
-function checkProposal(ctx: Context, proposal: Proposal): Verdict {
+function checkProposal(ctx: Context, proposal: Proposal, proposerOrg: OrgId): Verdict {
   switch (proposal.kind) {
     case 'addOrganisation':
       return checkAddition(ctx, proposal);
@@ -74,6 +75,8 @@ function checkProposal(ctx: Context, proposal: Proposal): Verdict {
     }
     case 'setParams':
       return checkParamsChange(ctx.params, proposal.params);
+    default:
+      return checkMembership(ctx, proposal, proposerOrg);
   }
 }
 
@@ -81,14 +84,14 @@ export function propose(ctx: TxContext, call: CallOf<'gov.propose'>): Verdict {
   const { state, sender } = ctx;
   const admin = requireAdmin(ctx, sender.orgId);
   if (!admin.ok) return admin;
-  const voters = state.must(validatorsEntry, stateKey.validators(), 'validator set').map((v) => v.orgId);
+  const voters = validatorsOf(state).map((v) => v.orgId);
   if (!voters.includes(sender.orgId)) return refuse('NOT_A_VOTER', sender.orgId);
   const id = proposalIdOf(ctx.chainId, sender.id, call.nonce, call.proposal);
   if (state.get(proposalEntry, stateKey.proposal(id)) !== undefined) return refuse('PROPOSAL_EXISTS');
   if (counted(state, stateKey.openProposals(sender.orgId)) >= MAX_PROPOSALS_PER_ORG) {
     return refuse('TOO_MANY_PROPOSALS', `${MAX_PROPOSALS_PER_ORG}`);
   }
-  const sane = checkProposal(ctx, call.proposal);
+  const sane = checkProposal(ctx, call.proposal, sender.orgId);
   if (!sane.ok) return sane;
   const closesMs = ctx.now + ctx.params.governanceTtlMs;
   state.put(proposalEntry, stateKey.proposal(id), {
@@ -97,6 +100,7 @@ export function propose(ctx: TxContext, call: CallOf<'gov.propose'>): Verdict {
     proposer: sender.id,
     proposerOrg: sender.orgId,
     status: 'open',
+    reason: null,
     createdMs: ctx.now,
     closesMs,
     delayMs: ctx.params.governanceDelayMs,
@@ -115,7 +119,9 @@ export function vote(ctx: TxContext, call: CallOf<'gov.vote'>): Verdict {
   if (!admin.ok) return admin;
   const proposal = state.get(proposalEntry, stateKey.proposal(call.proposalId));
   if (proposal === undefined) return refuse('PROPOSAL_UNKNOWN');
-  if (!proposal.voters.includes(sender.orgId)) return refuse('NOT_A_VOTER', sender.orgId);
+  // Who was voted out meanwhile has no say any more; who came in meanwhile has none yet.
+  const stillVotes = validatorsOf(state).some(({ orgId }) => orgId === sender.orgId);
+  if (!stillVotes || !proposal.voters.includes(sender.orgId)) return refuse('NOT_A_VOTER', sender.orgId);
   if (proposal.status !== 'open' || ctx.now >= proposal.closesMs) return refuse('PROPOSAL_CLOSED', proposal.status);
   const votes = state.list(voteEntry, statePrefix.votes(proposal.id), proposal.voters.length);
   if (votes.some((v) => v.orgId === sender.orgId)) return refuse('ALREADY_VOTED');
@@ -137,7 +143,7 @@ function tally(ctx: TxContext, proposal: ProposalEntry, votes: readonly { readon
   const rejections = votes.length - approvals;
   const quorum = quorumSize(proposal.voters.length);
   if (approvals >= quorum) accepted(ctx, proposal);
-  else if (proposal.voters.length - rejections < quorum) closed(ctx, proposal, 'rejected');
+  else if (proposal.voters.length - rejections < quorum) concludeProposal(ctx, proposal, 'rejected', null);
 }
 
 function accepted(ctx: TxContext, proposal: ProposalEntry): void {
@@ -150,18 +156,8 @@ function accepted(ctx: TxContext, proposal: ProposalEntry): void {
   emit(ctx, 'gov.accepted', { objectId: proposal.id, detail: proposal.proposal.kind });
 }
 
-function closed(ctx: Context, proposal: ProposalEntry, status: 'rejected' | 'expired' | 'effective' | 'failed'): void {
-  ctx.state.delete(stateKey.deadline(proposal.closesMs, 'proposal', proposal.id));
-  ctx.state.put(proposalEntry, stateKey.proposal(proposal.id), { ...proposal, status });
-  count(ctx.state, stateKey.openProposals(proposal.proposerOrg), -1);
-  emit(ctx, `gov.${status}`, { objectId: proposal.id, detail: proposal.proposal.kind });
-}
-
-const proposalOf = (ctx: Context, id: Hash): ProposalEntry =>
-  ctx.state.must(proposalEntry, stateKey.proposal(id), 'proposal of a deadline');
-
 export function expireProposal(ctx: Context, id: Hash): void {
-  closed(ctx, proposalOf(ctx, id), 'expired');
+  concludeProposal(ctx, id, 'expired', null);
 }
 
 /** Brings an accepted proposal into effect, or marks it failed where what it wanted is not possible any more. */
@@ -169,12 +165,29 @@ export function activateProposal(ctx: Context, id: Hash): void {
   const proposal = proposalOf(ctx, id);
   assert(proposal.status === 'accepted' && proposal.effectiveMs !== null, 'what takes effect was accepted');
   ctx.state.delete(stateKey.deadline(proposal.effectiveMs, 'activation', id));
-  const possible = checkProposal(ctx, proposal.proposal);
-  if (possible.ok) apply(ctx, proposal);
-  closed(ctx, proposal, possible.ok ? 'effective' : 'failed');
+  const possible = checkProposal(ctx, proposal.proposal, proposal.proposerOrg);
+  if (!possible.ok) return concludeProposal(ctx, proposal, 'failed', possible.code);
+  if (proposal.proposal.kind === 'addValidator') {
+    openCandidacy(ctx, proposal, proposal.proposal);
+    ctx.state.put(proposalEntry, stateKey.proposal(id), { ...proposal, status: 'awaitingReady' });
+    return emit(ctx, 'gov.awaitingReady', { objectId: id, detail: proposal.proposal.kind });
+  }
+  apply(ctx, proposal.proposal, proposal.proposer);
+  concludeProposal(ctx, proposal, 'effective', null);
 }
 
-function apply(ctx: Context, { proposal, proposer }: ProposalEntry): void {
+export function failCandidacy(ctx: Context, id: Hash): void {
+  const found = proposalOf(ctx, id);
+  const { proposal } = found;
+  assert(proposal.kind === 'addValidator', 'who becomes a validator is voted on');
+  expireCandidacy(ctx, { ...found, proposal });
+}
+
+function apply(
+  ctx: Context,
+  proposal: Exclude<Proposal, { readonly kind: 'addValidator' }>,
+  proposer: Uint8Array,
+): void {
   switch (proposal.kind) {
     case 'addOrganisation':
       return addOrganisation(ctx, proposal, proposer);
@@ -184,6 +197,8 @@ function apply(ctx: Context, { proposal, proposer }: ProposalEntry): void {
       return setOrganisationStatus(ctx, proposal.orgId, 'active');
     case 'setParams':
       return ctx.state.put(paramsEntry, stateKey.params(), proposal.params);
+    default:
+      return applyMembership(ctx, proposal);
   }
 }
 

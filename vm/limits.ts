@@ -19,5 +19,8 @@ export const MAX_APPROVALS_PER_REQUEST = 24;
 /** Proposals of one organisation that are open or wait for their effect. */
 export const MAX_PROPOSALS_PER_ORG = 8;
 
+/** Conflicting votes of one validator that are kept: enough to decide by, whatever it signs. */
+export const MAX_EVIDENCE_PER_VALIDATOR = 16;
+
 /** Grants and requests of one person and record that `checkAccess` looks at. */
 export const MAX_CHECKED_GRANTS = 100;

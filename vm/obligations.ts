@@ -4,12 +4,14 @@
  */
 import { equalBytes } from '../common/bytes.ts';
 import type { Hash, PublicKey } from '../common/protocol/primitives.ts';
-import { txSigningHash } from '../common/protocol/signing.ts';
+import { txSigningHash, voteSigningHash } from '../common/protocol/signing.ts';
 import {
+  admissionHash,
   attendingCountersignHash,
   enrolmentCountersignHash,
   enrolmentPossessionHash,
   firstAdminEnrolment,
+  memberRotationHash,
   ownerWriteHash,
   recoveryCountersignHash,
   recoveryPossessionHash,
@@ -18,6 +20,7 @@ import {
 import {
   type Countersignature,
   type DecodedTransaction,
+  type Proposal,
   requestHashOf,
   type TransactionBody,
 } from '../common/protocol/transaction.ts';
@@ -33,6 +36,30 @@ const owes = (code: RejectionCode, publicKey: PublicKey, message: Uint8Array, si
 
 const countersigned = (given: Countersignature | null, message: Hash): Obligation[] =>
   given === null ? [] : [owes('BAD_COUNTERSIGNATURE', given.publicKey, message, given.signature)];
+
+/** Whoever is to come in, or to come back with another key, holds that key. */
+function ofProposal(chainId: Hash, proposal: Proposal): Obligation | null {
+  switch (proposal.kind) {
+    case 'addOrganisation': {
+      const { publicKey, possession } = proposal.admin;
+      const message = enrolmentPossessionHash(chainId, firstAdminEnrolment(proposal));
+      return owes('BAD_POSSESSION', publicKey, message, possession);
+    }
+    case 'admitObserver':
+      return owes(
+        'BAD_POSSESSION',
+        proposal.card.publicKey,
+        admissionHash(chainId, proposal.card),
+        proposal.possession,
+      );
+    case 'rotateMember': {
+      const { address, card, possession } = proposal;
+      return owes('BAD_POSSESSION', card.publicKey, memberRotationHash(chainId, address, card), possession);
+    }
+    default:
+      return null;
+  }
+}
 
 /** What the call owes beside the transaction's own signature: at most two. */
 function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obligation[] {
@@ -65,10 +92,18 @@ function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obl
     case 'access.request':
       return [owes('BAD_POSSESSION', call.request.requesterKey, requestHashOf(chainId, call.request), call.possession)];
     case 'gov.propose': {
-      if (call.proposal.kind !== 'addOrganisation') return [];
-      const { admin } = call.proposal;
-      const message = enrolmentPossessionHash(chainId, firstAdminEnrolment(call.proposal));
-      return [owes('BAD_POSSESSION', admin.publicKey, message, admin.possession)];
+      const possession = ofProposal(chainId, call.proposal);
+      return possession === null ? [] : [possession];
+    }
+    case 'node.evidence': {
+      const signed = ({ digest, signature }: typeof call.first): Obligation =>
+        owes(
+          'BAD_EVIDENCE',
+          call.publicKey,
+          voteSigningHash(chainId, call.vote, call.height, call.view, digest),
+          signature,
+        );
+      return [signed(call.first), signed(call.second)];
     }
     default:
       return [];

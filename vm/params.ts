@@ -27,6 +27,8 @@ const LEAST: Readonly<Record<keyof ChainParams, number>> = {
   recoveryDelayMs: 0,
   governanceDelayMs: 0,
   governanceTtlMs: 60_000,
+  // A few blocks, for a candidate that is there.
+  readyTtlMs: 10_000,
   replicas: 0,
   orgStorageBytes: 0,
   maxOpenRequests: 1,

@@ -45,6 +45,8 @@ export interface BlockContext {
   readonly chainId: Hash;
   readonly height: Height;
   readonly timestampMs: TimeMs;
+  /** State root of the block before this one. */
+  readonly parentStateRoot: Hash;
   /**
    * The block comes with its certificate, from sync: a quorum has seen its sidecars, which may have been erased since.
    * Without this, a call that commits to a sidecar is refused where the sidecar is missing.

@@ -36,6 +36,8 @@ export const chainParams = struct({
   governanceDelayMs: uint(30 * DAY_MS),
   /** An open proposal ends after this long. */
   governanceTtlMs: uint(90 * DAY_MS),
+  /** An accepted validator that has not shown within this time that it is in step stays an observer. */
+  readyTtlMs: uint(30 * DAY_MS),
   /** Organisations beside the writer's that must hold each ciphertext. */
   replicas: uint(8),
   /** Bytes of ciphertext that one organisation may have stored by the others. */
@@ -61,6 +63,7 @@ export const DEFAULT_CHAIN_PARAMS: ChainParams = {
   recoveryDelayMs: 72 * HOUR_MS,
   governanceDelayMs: DAY_MS,
   governanceTtlMs: 14 * DAY_MS,
+  readyTtlMs: HOUR_MS,
   replicas: 1,
   orgStorageBytes: 1024 ** 4,
   maxOpenRequests: 100,

@@ -7,8 +7,8 @@ import { merkleRoot } from '../crypto/merkle.ts';
 import { type BlockHeader, blockHash, encodeHeader } from './block.ts';
 import { chainParams } from './chain-params.ts';
 import { role } from './policy.ts';
-import { address, type Hash, HASH_BYTES, orgId, publicKey, timeMs, token32 } from './primitives.ts';
-import { sortedValidatorSet, validatorSet, validatorSetHash } from './validator-set.ts';
+import { type Hash, HASH_BYTES, MAX_OBSERVERS, orgId, publicKey, timeMs, token32 } from './primitives.ts';
+import { sortedValidatorSet, validator, validatorSet, validatorSetHash } from './validator-set.ts';
 
 export const genesis = struct({
   version: uint(1),
@@ -23,7 +23,7 @@ export const genesis = struct({
   /** First accounts: administrators, and whom the founders agree on. Roles count as effective since ever. */
   accounts: list(struct({ publicKey, orgId, personTag: token32, roles: list(role, 12) }), 1_000, 1),
   /** Institutions that hold full replicas and do not vote: their libp2p peers may connect. */
-  observers: list(struct({ orgId, publicKey, address, peerId: text(64) }), 100),
+  observers: list(validator, MAX_OBSERVERS),
   /** Random bytes: two networks set up from the same file differ. */
   salt: boundedBytes(16, 16),
 });

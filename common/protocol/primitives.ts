@@ -39,6 +39,8 @@ export const cidBytes = bytes(36);
 
 /** At most this many validators: certificates and timers are sized for it. f = 10. */
 export const MAX_VALIDATORS = 31;
+/** At most this many full replicas that do not vote: each is a connection at every node. */
+export const MAX_OBSERVERS = 100;
 /** At most this many bytes for one signed transaction. The largest call, a policy, needs some 8 KiB. */
 export const MAX_TX_BYTES = 16 * 1024;
 /** At most this many bytes for the erasable part of one transaction: a few key wraps of ~200 bytes. */

@@ -9,7 +9,8 @@ import type { Address, Hash, Height, OrgId, View } from './primitives.ts';
 /** Over the canonical transaction body. Signed by the sender's account key. */
 export const txSigningHash = (chainId: Hash, body: Uint8Array): Hash => H('tx', chainId, body);
 
-export type VoteKind = 'preprepare' | 'prepare' | 'commit';
+export const VOTE_KINDS = ['preprepare', 'prepare', 'commit'] as const;
+export type VoteKind = (typeof VOTE_KINDS)[number];
 
 /** Over a PBFT vote. Signed by a validator key. */
 export const voteSigningHash = (chainId: Hash, kind: VoteKind, height: Height, view: View, digest: Hash): Hash =>
@@ -28,6 +29,10 @@ export const possessionSigningHash = (
   purpose: 'enrol' | 'rotate' | 'recover',
   statement: Uint8Array,
 ): Hash => H(`possession/${purpose}`, chainId, statement);
+
+/** Over the card of a node, and whom it replaces: made by the SM2 key that the card names. */
+export const nodeCardSigningHash = (chainId: Hash, purpose: 'admit' | 'rotate', statement: Uint8Array): Hash =>
+  H(`node-card/${purpose}`, chainId, statement);
 
 /** What a second party signs when it confirms the statement of another party's call. */
 export const countersignSigningHash = (

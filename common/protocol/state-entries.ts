@@ -8,6 +8,7 @@
 import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
 import { bool, list, nullable, oneOf, struct, text, type TypeOf, uint } from '../codec.ts';
 import { chainParams } from './chain-params.ts';
+import { memberAddresses } from './member.ts';
 import { MAX_POLICY_SLOTS, policyDocument, purpose, role } from './policy.ts';
 import {
   address,
@@ -20,6 +21,7 @@ import {
   orgId,
   type OrgId,
   publicKey,
+  signature,
   timeMs,
   type TimeMs,
   token32,
@@ -28,7 +30,8 @@ import { event } from './receipt.ts';
 import { sectionClass } from './record.ts';
 import { MAX_STATE_VALUE_BYTES } from './state-tree.ts';
 import { accessRequest, accountKind, proposal, recordContent } from './transaction.ts';
-import { validatorSet } from './validator-set.ts';
+import { type VoteKind, VOTE_KINDS } from './signing.ts';
+import { validator, validatorSet } from './validator-set.ts';
 
 const ns = (byte: number, ...parts: readonly Uint8Array[]): Uint8Array => concatBytes(Uint8Array.of(byte), ...parts);
 const prefixed = (value: string): Uint8Array => {
@@ -38,13 +41,31 @@ const prefixed = (value: string): Uint8Array => {
 const NO_DEPARTMENT = new Uint8Array(32);
 
 /** Kinds of deadline that block time brings about. */
-export const DEADLINE_KINDS = ['request', 'grant', 'proposal', 'activation'] as const;
+export const DEADLINE_KINDS = ['request', 'grant', 'proposal', 'activation', 'candidacy'] as const;
 export type DeadlineKind = (typeof DEADLINE_KINDS)[number];
 
 export const stateKey = {
   params: (): Uint8Array => ns(0x01),
   /** The set that certifies the next height. */
   validators: (): Uint8Array => ns(0x02),
+  observer: (of: Address): Uint8Array => ns(0x03, of),
+  /** Where a member is dialled; absent for those of the genesis, whose addresses are in configurations. */
+  dialling: (of: Address): Uint8Array => ns(0x04, of),
+  /** Counts the changes of who is a member: what else of it there is need be read only when this has changed. */
+  membership: (): Uint8Array => ns(0x05),
+  /** From when to when a key was a validator's. */
+  tenure: (of: Address): Uint8Array => ns(0x06, of),
+  /** An observer that is to become a validator, and has not shown yet that it is in step. */
+  candidate: (of: Address): Uint8Array => ns(0x07, of),
+  openCandidacies: (): Uint8Array => ns(0x08),
+  /** State roots of the last blocks, kept while a candidacy is open. */
+  recentRoots: (): Uint8Array => ns(0x09),
+  /** The header of this height hands over to another set. */
+  setChange: (at: Height): Uint8Array => ns(0x0a, u64be(at)),
+  evidence: (of: Address, at: Height, vote: VoteKind): Uint8Array =>
+    ns(0x0b, of, u64be(at), Uint8Array.of(VOTE_KINDS.indexOf(vote))),
+  /** Peer ids in use. */
+  peer: (id: string): Uint8Array => ns(0x0c, prefixed(id)),
   organisation: (id: OrgId): Uint8Array => ns(0x10, prefixed(id)),
   account: (id: Address): Uint8Array => ns(0x11, id),
   /** Every address of a key that was ever used for anything: a key serves one purpose, once. */
@@ -100,6 +121,12 @@ export function prefixRange(prefix: Uint8Array): { gte: Uint8Array; lt: Uint8Arr
 }
 
 export const statePrefix = {
+  observers: (): Uint8Array => ns(0x03),
+  dialling: (): Uint8Array => ns(0x04),
+  candidates: (): Uint8Array => ns(0x07),
+  setChanges: (): Uint8Array => ns(0x0a),
+  evidence: (): Uint8Array => ns(0x0b),
+  evidenceOf: (of: Address): Uint8Array => ns(0x0b, of),
   organisations: (): Uint8Array => ns(0x10),
   accounts: (): Uint8Array => ns(0x11),
   rolesOf: (account: Address): Uint8Array => ns(0x13, account),
@@ -124,6 +151,32 @@ export const statePrefix = {
 export const paramsEntry = chainParams;
 export const validatorsEntry = validatorSet;
 export const counterEntry = struct({ value: uint() });
+
+export const observerEntry = validator;
+export const diallingEntry = struct({ addresses: memberAddresses });
+/** Heights that the validator's key certifies; null: still. */
+export const tenureEntry = struct({ orgId, fromHeight: height, untilHeight: nullable(height) });
+export const candidateEntry = struct({ orgId, proposalId: hash32, sinceHeight: height, untilMs: timeMs });
+export type CandidateEntry = TypeOf<typeof candidateEntry>;
+/** How many blocks may pass between a candidate's head and the block that has its word: some seconds of full load. */
+export const READY_WINDOW_BLOCKS = 64;
+/** `roots[i]` is the state root after block `fromHeight + i`. */
+export const recentRootsEntry = struct({ fromHeight: height, roots: list(hash32, READY_WINDOW_BLOCKS) });
+export const evidenceEntry = struct({
+  orgId,
+  publicKey,
+  vote: oneOf(VOTE_KINDS),
+  height,
+  view: uint(),
+  first: struct({ digest: hash32, signature }),
+  second: struct({ digest: hash32, signature }),
+  /** The node that brought it, and when. */
+  reporter: address,
+  reportedHeight: height,
+  reportedMs: timeMs,
+});
+export type EvidenceEntry = TypeOf<typeof evidenceEntry>;
+export const peerEntry = struct({ address });
 
 export const organisationEntry = struct({
   orgId,
@@ -271,12 +324,27 @@ export type AuditEntry = TypeOf<typeof auditEntry>;
 export const emptyEntry = struct({});
 export const recordByOwnerEntry = struct({ id: hash32 });
 
+/**
+ * `awaitingReady`: everything is decided and the delay is over; the new validator has still to show that it is in step.
+ */
+export const PROPOSAL_STATUSES = [
+  'open',
+  'accepted',
+  'awaitingReady',
+  'rejected',
+  'expired',
+  'effective',
+  'failed',
+] as const;
+
 export const proposalEntry = struct({
   id: hash32,
   proposal,
   proposer: address,
   proposerOrg: orgId,
-  status: oneOf(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
+  status: oneOf(PROPOSAL_STATUSES),
+  /** Why it failed: the code of what stood against it when it was to take effect. */
+  reason: nullable(code),
   createdMs: timeMs,
   closesMs: timeMs,
   /** The governance delay when it was opened: no vote shortens its own. */

@@ -2,10 +2,12 @@
  * What is signed inside calls, beside the transaction itself: proofs of possession, countersignatures, the owner's
  * signature on a record. Clients sign these 32-byte messages and the vm demands them as obligations, from one source.
  */
+import { concatBytes } from '../bytes.ts';
 import { encode, type TypeOf } from '../codec.ts';
+import { nodeCard, type NodeCard } from './member.ts';
 import type { Address, Hash } from './primitives.ts';
 import { recordIdOf, writeSigningHash } from './record.ts';
-import { countersignSigningHash, possessionSigningHash } from './signing.ts';
+import { countersignSigningHash, nodeCardSigningHash, possessionSigningHash } from './signing.ts';
 import {
   attendingRelation,
   capsule,
@@ -39,6 +41,14 @@ export const recoveryCountersignHash = (chainId: Hash, statement: TypeOf<typeof 
 /** Signed by the second party where an author, not the patient, sets an attending relation. */
 export const attendingCountersignHash = (chainId: Hash, statement: TypeOf<typeof attendingRelation>): Hash =>
   countersignSigningHash(chainId, 'attending', encode(attendingRelation, statement));
+
+/** Signed by the node's own SM2 key, when it is to be admitted. */
+export const admissionHash = (chainId: Hash, card: NodeCard): Hash =>
+  nodeCardSigningHash(chainId, 'admit', encode(nodeCard, card));
+
+/** Signed by the new SM2 key (which may be the old one, where the peer id alone changes). */
+export const memberRotationHash = (chainId: Hash, replaced: Address, card: NodeCard): Hash =>
+  nodeCardSigningHash(chainId, 'rotate', concatBytes(replaced, encode(nodeCard, card)));
 
 /** The enrolment that adding an organisation implies for its first administrator, who signs it as any other. */
 export const firstAdminEnrolment = (value: Extract<Proposal, { kind: 'addOrganisation' }>): Enrolment => ({

@@ -23,14 +23,17 @@ import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { MAX_BLOB_SIZE_BYTES } from '../unixfs-layout.ts';
 import { chainParams } from './chain-params.ts';
+import { nodeCard } from './member.ts';
 import { policyDocument, purpose, role } from './policy.ts';
 import { sectionClass } from './record.ts';
+import { VOTE_KINDS } from './signing.ts';
 import {
   address,
   cidBytes,
   code,
   type Hash,
   hash32,
+  height,
   MAX_SIDECAR_BYTES,
   MAX_TX_BYTES,
   nonce16,
@@ -115,8 +118,18 @@ export const proposal = union({
   suspendOrganisation: struct({ orgId }),
   reinstateOrganisation: struct({ orgId }),
   setParams: struct({ params: chainParams }),
+  /** Takes in a full replica without a vote. What it must be before it can be a validator. */
+  admitObserver: struct({ card: nodeCard, possession: signature }),
+  /** Makes an observer the validator of its organisation, once it has shown on chain that it is in step. */
+  addValidator: struct({ orgId, address }),
+  removeValidator: struct({ orgId }),
+  removeObserver: struct({ orgId, address }),
+  /** Another SM2 key, peer id or address for the node of a member. */
+  rotateMember: struct({ address, card: nodeCard, possession: signature }),
 });
 export type Proposal = TypeOf<typeof proposal>;
+
+const signedDigest = struct({ digest: hash32, signature });
 
 export const call = union({
   'account.enrol': struct({ enrolment, possession: signature, countersignature: nullable(countersignature) }),
@@ -155,16 +168,34 @@ export const call = union({
   'access.deliver': struct({ requestHash: hash32, sidecarHash: hash32 }),
   'gov.propose': struct({ proposal, nonce: nonce16 }),
   'gov.vote': struct({ proposalId: hash32, approve: bool }),
+  /**
+   * By nodes, not by people: `account` is the address of the key of a validator or an observer, which signs.
+   *
+   * A candidate shows that it has executed the chain up to `height`.
+   */
+  'node.ready': struct({ height, stateRoot: hash32 }),
+  /** A validator signed two votes of one kind for one height and view. */
+  'node.evidence': struct({
+    publicKey,
+    vote: oneOf(VOTE_KINDS),
+    height,
+    view: uint(),
+    first: signedDigest,
+    second: signedDigest,
+  }),
 });
 export type Call = TypeOf<typeof call>;
 export type CallKind = Call['kind'];
+/** Calls of which the sender is a node, known by its validator's or observer's key. */
+export type NodeCall = Extract<Call, { readonly kind: `node.${string}` }>;
+export const isNodeCall = (value: Call): value is NodeCall => value.kind.startsWith('node.');
 export type CallOf<K extends CallKind> = Extract<Call, { readonly kind: K }>;
 
 export const transactionBody = struct({
   version: uint(1),
   /** Genesis hash. */
   chainId: hash32,
-  /** Account id: outlives its keys. */
+  /** Account id, which outlives its keys; for calls of nodes the address of the node's key. */
   account: address,
   nonce: nonce16,
   /** Last block time at which it may be executed. */

@@ -7,14 +7,18 @@ import { assert } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { address, type Hash, MAX_VALIDATORS, orgId, publicKey } from './primitives.ts';
 
+/** libp2p peer id, base58btc text. */
+export const peerId = text(64, /^[1-9A-HJ-NP-Za-km-z]+$/);
+
+/** A validator; an observer has the same fields. */
 export const validator = struct({
   /** One validator and one vote per legal entity. */
   orgId,
   publicKey,
   /** Address of `publicKey`. */
   address,
-  /** libp2p peer id (base58btc text) that this validator's connections come from. */
-  peerId: text(64, /^[1-9A-HJ-NP-Za-km-z]+$/),
+  /** Its connections come from this peer. */
+  peerId,
 });
 export type Validator = TypeOf<typeof validator>;
 
@@ -39,3 +43,13 @@ export const faultTolerance = (n: number): number => Math.floor((n - 1) / 3);
 
 /** How many validators decide: ceil((n + f + 1) / 2); two quorums share an honest validator. */
 export const quorumSize = (n: number): number => Math.ceil((n + faultTolerance(n) + 1) / 2);
+
+/** How a set of `n` decides. */
+export const decisionOf = (n: number): { validators: number; faultTolerance: number; quorum: number } => ({
+  validators: n,
+  faultTolerance: faultTolerance(n),
+  quorum: quorumSize(n),
+});
+
+/** No vote leaves fewer: below four, one faulty validator is one too many. A genesis may begin smaller, for trials. */
+export const MIN_VALIDATORS = 4;

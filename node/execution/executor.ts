@@ -131,7 +131,7 @@ export class Executor {
     const head = this.#head;
     const height = head.height + 1;
     const { timestampMs, view, proposer } = request;
-    const context = { chainId: this.#chainId, height, timestampMs };
+    const context = { chainId: this.#chainId, height, timestampMs, parentStateRoot: head.header.stateRoot };
     const built = buildBlock(this.#reader, context, request.candidates);
     const txs = built.included.map(({ tx }) => tx.bytes);
     const sidecars = built.included.map(({ sidecar }) => (sidecar === null ? null : encodeSidecar(sidecar)));
@@ -227,7 +227,8 @@ export class Executor {
   simulate(tx: CheckedTransaction, nowMs: TimeMs): SimulationResult {
     const { height, header } = this.#head;
     const timestampMs = Math.max(header.timestampMs + 1, nowMs);
-    return simulate(this.#reader, { chainId: this.#chainId, height: height + 1, timestampMs }, tx);
+    const { stateRoot: parentStateRoot } = header;
+    return simulate(this.#reader, { chainId: this.#chainId, height: height + 1, timestampMs, parentStateRoot }, tx);
   }
 
   get #base(): Base {
@@ -292,7 +293,9 @@ function executeOn(
 ): Verdict<ExecutedBlock> {
   const { header } = proposal;
   const { height, timestampMs } = header;
-  const execution = executeBlock(base.reader, { chainId: base.chainId, height, timestampMs, certified }, txs);
+  const { chainId, head } = base;
+  const context = { chainId, height, timestampMs, parentStateRoot: head.header.stateRoot, certified };
+  const execution = executeBlock(base.reader, context, txs);
   if (!execution.ok) return execution;
   const result = applied(base, execution.value, height);
   if (!equalBytes(receiptsRootOf(result.encodedReceipts), header.receiptsRoot)) {

@@ -1,12 +1,15 @@
 /** acl_* and gov_*. */
 import { equalBytes, readU32be, readU64be } from '../../common/bytes.ts';
-import type { Address, Hash } from '../../common/protocol/primitives.ts';
+import { type Address, type Hash, MAX_OBSERVERS } from '../../common/protocol/primitives.ts';
 import {
   accountEntry,
   auditEntry,
+  candidateEntry,
   decisionEntry,
   deliveryEntry,
+  diallingEntry,
   grantEntry,
+  observerEntry,
   organisationEntry,
   proposalEntry,
   requestByRecordEntry,
@@ -18,7 +21,7 @@ import {
   validatorsEntry,
   voteEntry,
 } from '../../common/protocol/state-entries.ts';
-import { quorumSize } from '../../common/protocol/validator-set.ts';
+import { decisionOf, quorumSize, type ValidatorSet } from '../../common/protocol/validator-set.ts';
 import { notFound, outOfScope, RpcError } from '../errors.ts';
 import { requestFactsOf } from '../facts.ts';
 import { toHex, toJson } from '../json.ts';
@@ -301,19 +304,26 @@ async function auditTrail(
   return { items, nextCursor, proof: proof && toHex(proof), ...atOf(at) };
 }
 
+/** The set that certifies the next height. */
+async function validatorsNow({ ports }: Service): Promise<ValidatorSet> {
+  return (await ports.chain.validatorsAt(ports.chain.head().height + 1)) ?? [];
+}
+
 export function govHandlers(service: Service): Handlers<MethodsOf<'gov'>> {
   const { reads } = service;
   return {
-    gov_listProposals: ({ status, limit, cursor }, call) =>
-      page(service, call, {
+    async gov_listProposals({ status, limit, cursor }, call) {
+      const set = await validatorsNow(service);
+      return page(service, call, {
         question: `gov_listProposals ${status ?? ''}`,
         prefix: statePrefix.proposals(),
         codec: proposalEntry,
         limit,
         cursor,
         whole: status === undefined,
-        item: ({ value }) => (status === undefined || value.status === status ? proposalView(value) : null),
-      }),
+        item: ({ value }) => (status === undefined || value.status === status ? proposalView(value, set) : null),
+      });
+    },
     async gov_getProposal({ proposalId }) {
       const id = bytesOf(proposalId);
       const { at, results } = await reads.read(
@@ -322,17 +332,33 @@ export function govHandlers(service: Service): Handlers<MethodsOf<'gov'>> {
       );
       const [entry, votes] = results;
       if (entry === null) throw notFound('There is no proposal with this id.');
-      return { proposal: proposalView(entry), votes: votes.entries.map(({ value }) => voteView(value)), ...atOf(at) };
+      const set = await validatorsNow(service);
+      return {
+        proposal: proposalView(entry, set),
+        votes: votes.entries.map(({ value }) => voteView(value)),
+        ...atOf(at),
+      };
     },
     async gov_getMembers() {
       const { at, results } = await reads.read(
         list(organisationEntry, statePrefix.organisations(), { limit: ALL_ENTRIES }),
         get(validatorsEntry, stateKey.validators()),
+        list(observerEntry, statePrefix.observers(), { limit: MAX_OBSERVERS }),
+        list(diallingEntry, statePrefix.dialling(), { limit: ALL_ENTRIES }),
+        list(candidateEntry, statePrefix.candidates(), { limit: MAX_OBSERVERS }),
       );
-      const [organisations, set] = results;
+      const [organisations, validators, observers, dialling, candidates] = results;
+      const set = validators ?? [];
+      const addressesOf = new Map(dialling.entries.map(({ key, value }) => [toHex(key.subarray(1)), value.addresses]));
       return {
         organisations: organisations.entries.map(({ value }) => organisationView(value)),
-        validators: validatorsView(set ?? []),
+        validators: validatorsView(set),
+        observers: observers.entries.map(({ value }) => {
+          const view = toJson(value);
+          return { ...view, addresses: addressesOf.get(view.address) ?? [] };
+        }),
+        candidates: candidates.entries.map(({ key, value }) => ({ address: toHex(key.subarray(1)), ...toJson(value) })),
+        decides: decisionOf(set.length),
         ...atOf(at),
       };
     },

@@ -1,8 +1,10 @@
 /** node_*, consensus_*, net_*, rpc.discover. */
+import { evidenceEntry, statePrefix } from '../../common/protocol/state-entries.ts';
 import { faultTolerance, quorumSize } from '../../common/protocol/validator-set.ts';
 import { notFound, RpcError } from '../errors.ts';
-import { toHex } from '../json.ts';
+import { toHex, toJson } from '../json.ts';
 import { RPC_VERSION } from '../openrpc.ts';
+import { page } from '../pages.ts';
 import { atHead, type Handlers, type MethodsOf, type Service } from '../service.ts';
 import { alarmView, validatorsView } from '../views.ts';
 
@@ -93,6 +95,16 @@ export function consensusHandlers(service: Service): Handlers<MethodsOf<'consens
       });
       return { height: certified, quorum: quorumSize(set.length), validators, ...atHead(service) };
     },
+    consensus_getEvidence: ({ limit, cursor }, call) =>
+      page(service, call, {
+        question: 'consensus_getEvidence',
+        prefix: statePrefix.evidence(),
+        codec: evidenceEntry,
+        limit,
+        cursor,
+        whole: true,
+        item: ({ key, value }) => ({ validator: toHex(key.subarray(1, 21)), ...toJson(value) }),
+      }),
   };
 }
 

@@ -1,4 +1,5 @@
 /** acl_* and gov_*: accounts, roles, requests, grants, audit, governance. */
+import { PROPOSAL_STATUSES } from '../../common/protocol/state-entries.ts';
 import * as s from '../schema.ts';
 import {
   account,
@@ -45,18 +46,27 @@ const organisation = s.object({
   sinceMs: timeMs,
 });
 
+/** How many validators there are, how many of them may fail, how many decide. */
+const setDecision = s.object({ validators: s.integer(), faultTolerance: s.integer(), quorum: s.integer() });
+
 const proposalView = s.object({
   id: hash,
   proposal,
   proposer: address,
   proposerOrg: orgId,
-  status: s.words(['open', 'accepted', 'rejected', 'expired', 'effective', 'failed']),
+  status: s.words(PROPOSAL_STATUSES),
+  /** Why it failed; null unless it did. */
+  reason: s.nullable(s.text(48)),
   createdMs: timeMs,
   closesMs: timeMs,
   delayMs: s.integer(),
   effectiveMs: s.nullable(timeMs),
   voters: s.list(orgId),
+  /** How the validators decide now, and would with this change; null once it is decided and done. */
+  decides: s.nullable(s.object({ now: setDecision, after: setDecision })),
 });
+
+const member = s.object({ address, orgId, publicKey: s.hex(64), peerId: s.text(64), addresses: s.list(s.text(256)) });
 
 const vote = s.object({ orgId, account: address, approve: s.bool, atMs: timeMs });
 
@@ -181,9 +191,17 @@ export const govMethods = {
     result: s.object({ proposal: proposalView, votes: s.list(vote), ...at }),
   }),
   gov_getMembers: method({
-    summary: 'Organisations, and the validators that they run.',
+    summary: 'Organisations, the validators and observers that they run, and who is to become a validator.',
     access: 'member',
     params: {},
-    result: s.object({ organisations: s.list(organisation), validators: s.list(validator), ...at }),
+    result: s.object({
+      organisations: s.list(organisation),
+      validators: s.list(validator),
+      observers: s.list(member),
+      /** Observers that have until then to show that they are in step. */
+      candidates: s.list(s.object({ address, orgId, proposalId: hash, sinceHeight: height, untilMs: timeMs })),
+      decides: setDecision,
+      ...at,
+    }),
   }),
 };

@@ -1,6 +1,7 @@
 /** node_*, net_* and consensus_*: this node, its peers, and the agreement it takes part in. */
+import { VOTE_KINDS } from '../../common/protocol/signing.ts';
 import * as s from '../schema.ts';
-import { address, at, hash, height, heightOrLatest, method, orgId, timeMs } from './shapes.ts';
+import { address, at, hash, height, heightOrLatest, method, orgId, page, paging, timeMs } from './shapes.ts';
 
 const nodeRole = s.words(['validator', 'observer']);
 
@@ -113,7 +114,31 @@ export const consensusMethods = {
       ...at,
     }),
   }),
+  consensus_getEvidence: method({
+    summary: 'Pairs of votes that one validator signed and that exclude each other, as they stand on chain.',
+    access: 'member',
+    params: { ...paging },
+    result: page(evidence()),
+  }),
 };
+
+function evidence() {
+  const signedDigest = s.object({ digest: hash, signature: s.hex(64) });
+  return s.object({
+    validator: address,
+    orgId,
+    publicKey: s.hex(64),
+    vote: s.words(VOTE_KINDS),
+    height,
+    view: s.integer(),
+    first: signedDigest,
+    second: signedDigest,
+    /** The node that brought it. */
+    reporter: address,
+    reportedHeight: height,
+    reportedMs: timeMs,
+  });
+}
 
 function validatorProperties() {
   return { index: s.integer(), address, orgId, publicKey: s.hex(64), peerId: s.text(64) };

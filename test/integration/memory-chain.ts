@@ -75,7 +75,11 @@ export class MemoryChain implements ChainPort, StatePort {
       if (!tx.ok || opened?.ok === false) throw new Error('a transaction that does not decode');
       return { tx: tx.value, sidecar: opened?.value ?? null };
     });
-    const built = buildBlock(this.#stateReader(), { chainId: this.#chainId, height, timestampMs }, checked);
+    const built = buildBlock(
+      this.#stateReader(),
+      { chainId: this.#chainId, height, timestampMs, parentStateRoot: before.header.stateRoot },
+      checked,
+    );
     const [refused] = built.rejected;
     if (refused !== undefined) throw new Error(`${refused.code}: ${refused.message}`);
     const { root, rootHash } = this.#apply(before.root, built.writes, height);

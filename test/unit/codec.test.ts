@@ -47,6 +47,7 @@ const TEXTS = [
   'access.granted',
   '12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA',
   'https://node.example:8545',
+  '/dns4/node.example/tcp/7600/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA',
   '东方医院',
 ];
 const EDGES = [0, 1, 23, 24, 255, 256, 65_535, 65_536, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER];

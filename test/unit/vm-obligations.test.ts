@@ -2,12 +2,14 @@ import t from 'tap';
 import { createNobleEngine, createNobleSigner } from '../../common/crypto/sm2.ts';
 import { H } from '../../common/crypto/hash.ts';
 import { encode } from '../../common/codec.ts';
-import { txSigningHash } from '../../common/protocol/signing.ts';
+import { txSigningHash, voteSigningHash } from '../../common/protocol/signing.ts';
 import {
+  admissionHash,
   attendingCountersignHash,
   enrolmentCountersignHash,
   enrolmentPossessionHash,
   firstAdminEnrolment,
+  memberRotationHash,
   ownerWriteHash,
   recoveryCountersignHash,
   recoveryPossessionHash,
@@ -16,6 +18,7 @@ import {
 import {
   type Call,
   decodeTransaction,
+  type Proposal,
   requestHashOf,
   signedTransaction,
   transactionBody,
@@ -201,4 +204,45 @@ t.test('an organisation joins with an administrator who proves the key', async (
     ),
     ['ok'],
   );
+});
+
+t.test("a node's card is signed by the key that it names, for this purpose and peer", async (t) => {
+  const key = newKey();
+  const card = { orgId: A, publicKey: key.publicKey, peerId: '12D3KooWNode', addresses: [] };
+  const propose = (proposal: Proposal) => codesOf(signed(admin, { kind: 'gov.propose', proposal, nonce: nonce() }));
+  const possession = sign(key, admissionHash(chainId, card));
+  t.same(propose({ kind: 'admitObserver', card, possession }), ['ok', 'ok']);
+  t.same(propose({ kind: 'admitObserver', card: { ...card, peerId: '12D3KooWThief' }, possession }), [
+    'ok',
+    'BAD_POSSESSION',
+  ]);
+  t.same(propose({ kind: 'admitObserver', card: { ...card, orgId: B }, possession }), ['ok', 'BAD_POSSESSION']);
+  const address = alice.id;
+  t.same(propose({ kind: 'rotateMember', address, card, possession }), ['ok', 'BAD_POSSESSION']);
+  const rotation = sign(key, memberRotationHash(chainId, address, card));
+  t.same(propose({ kind: 'rotateMember', address, card, possession: rotation }), ['ok', 'ok']);
+  t.same(propose({ kind: 'rotateMember', address: admin.id, card, possession: rotation }), ['ok', 'BAD_POSSESSION']);
+  t.same(propose({ kind: 'addValidator', orgId: A, address }), ['ok']);
+});
+
+t.test('both votes of an evidence are signatures of the accused', async (t) => {
+  const [accused, other] = [newKey(), newKey()];
+  const vote = (by: typeof accused, digest: Uint8Array, view = 2) => ({
+    digest,
+    signature: sign(by, voteSigningHash(chainId, 'prepare', 7, view, digest)),
+  });
+  const call = {
+    kind: 'node.evidence' as const,
+    publicKey: accused.publicKey,
+    vote: 'prepare' as const,
+    height: 7,
+    view: 2,
+    first: vote(accused, token('one')),
+    second: vote(accused, token('two')),
+  };
+  t.same(codesOf(signed(alice, call)), ['ok', 'ok', 'ok']);
+  t.same(codesOf(signed(alice, { ...call, second: vote(other, token('two')) })), ['ok', 'ok', 'BAD_EVIDENCE']);
+  t.same(codesOf(signed(alice, { ...call, second: vote(accused, token('two'), 3) })), ['ok', 'ok', 'BAD_EVIDENCE']);
+  t.same(codesOf(signed(alice, { ...call, height: 8 })), ['ok', 'BAD_EVIDENCE', 'BAD_EVIDENCE']);
+  t.same(codesOf(signed(alice, { ...call, vote: 'commit' })), ['ok', 'BAD_EVIDENCE', 'BAD_EVIDENCE']);
 });

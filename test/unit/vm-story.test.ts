@@ -13,7 +13,7 @@ import {
   genesisWrites,
   simulate,
 } from '../../vm/index.ts';
-import { A, all, attending, B, by, HOUR, MemoryState, owner, World } from './vm-world.ts';
+import { A, all, attending, B, by, HOUR, MemoryState, owner, rootAt, World } from './vm-world.ts';
 
 const people = {
   alice: { org: A, roles: ['physician' as const] },
@@ -100,7 +100,11 @@ t.test('the same blocks give the same writes, for whoever executes them', async 
   const state = new MemoryState();
   state.apply(genesisWrites(world.genesis));
   world.history.forEach(({ timestampMs, txs }, i) => {
-    const executed = executeBlock(state, { chainId: world.chainId, height: i + 1, timestampMs }, txs);
+    const executed = executeBlock(
+      state,
+      { chainId: world.chainId, height: i + 1, timestampMs, parentStateRoot: rootAt(i) },
+      txs,
+    );
     if (!executed.ok) throw new Error(executed.message);
     state.apply(executed.value.writes);
   });

@@ -146,6 +146,9 @@ export interface Outcome {
   readonly events: readonly Event[];
 }
 
+/** There is no tree here: roots are names of heights. */
+export const rootAt = (height: number): Hash => H('test-root', Uint8Array.of(height >> 8, height & 0xff));
+
 export class World {
   readonly state = new MemoryState();
   readonly genesis: Genesis;
@@ -222,7 +225,8 @@ export class World {
   }
 
   get block() {
-    return { chainId: this.chainId, height: this.height, timestampMs: this.now };
+    const { chainId, height, now: timestampMs } = this;
+    return { chainId, height, timestampMs, parentStateRoot: rootAt(height - 1) };
   }
 
   /** Executes one block of these transactions, as leader and as replica, and commits it if all are good. */
