@@ -14,6 +14,7 @@ const PROGRAMS = {
   check: { run: ['scripts/check.mjs'], dev: true },
   format: { run: ['node_modules/prettier/bin/prettier.cjs', '--write', '.'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },
+  scenarios: { run: ['test/e2e/scenarios/main.ts'], dev: true },
 };
 
 const [name = '', ...args] = process.argv.slice(2);

@@ -1,0 +1,291 @@
+/**
+ * Plays a scenario: carries out its steps on a stage of real processes, collects its figures, and at the end has
+ * everything checked that must hold whatever was done.
+ */
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pass } from 'node:timers/promises';
+import { RpcClient } from '../../../client/index.ts';
+import { unreachable } from '../../../common/errors.ts';
+import { lastLines } from '../../../scripts/devnet/processes.ts';
+import { until } from '../consortium.ts';
+import { checkAll } from './checks.ts';
+import type { Limit, Scenario, Step, Who } from './scenario.ts';
+import { Stage, type StageNode } from './stage.ts';
+
+/** For whatever must come about: a node that starts on a busy machine takes longer than any figure may show. */
+const DEADLINE_MS = 120_000;
+/** Blocks come while one looks: who is at most this far behind the highest is level with it. */
+const LEVEL_WITHIN = 2;
+/** As scenario-node.ts has it. */
+const CLOCK_FILE = 'clock-offset-ms';
+
+export type Figures = ReadonlyMap<string, readonly number[]>;
+
+export interface Outcome {
+  readonly figures: Figures;
+  /** What was not as it must be: a sentence each; none when all is well. */
+  readonly failures: readonly string[];
+}
+
+export interface PlayOptions {
+  /** Factor for the limits of figures: above 1 where other work shares the machine. */
+  readonly slack: number;
+  readonly say: (text: string) => void;
+}
+
+class Play {
+  readonly #stage: Stage;
+  readonly #scenario: Scenario;
+  readonly #figures = new Map<string, number[]>();
+  readonly #mayEndWith: ReadonlySet<string>;
+
+  constructor(stage: Stage, scenario: Scenario) {
+    this.#stage = stage;
+    this.#scenario = scenario;
+    this.#mayEndWith = new Set(scenario.mayEndWith);
+  }
+
+  get figures(): Figures {
+    return this.#figures;
+  }
+
+  #note(figure: string | undefined, value: number): void {
+    if (figure === undefined) return;
+    const values = this.#figures.get(figure) ?? [];
+    values.push(value);
+    this.#figures.set(figure, values);
+  }
+
+  #nodes(indices: readonly number[]): readonly StageNode[] {
+    return indices.map((index) => this.#stage.node(index));
+  }
+
+  async #who(who: Who): Promise<readonly StageNode[]> {
+    if (who !== 'leader') return this.#nodes(who);
+    const asked = this.#stage.nodes.find(({ isActive }) => isActive);
+    if (asked === undefined) throw new Error('no node runs');
+    const { leaderOrg } = await new RpcClient(asked.hospital.rpcUrl).call('node_status', {});
+    return this.#stage.nodes.filter(({ hospital }) => hospital.orgId === leaderOrg);
+  }
+
+  /** Waits; a node that ends by itself meanwhile is a failure unless the scenario says that it may. */
+  async #until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    await until(
+      what,
+      () => {
+        if (this.#mayEndWith.size === 0) for (const node of this.#stage.nodes) node.requireRunning();
+        return condition();
+      },
+      DEADLINE_MS,
+    );
+  }
+
+  async step(step: Step): Promise<void> {
+    const stage = this.#stage;
+    switch (step.do) {
+      case 'start':
+        for (const node of this.#nodes(step.nodes)) node.start();
+        return;
+      case 'recover':
+        return this.#recover(step);
+      case 'level':
+        return this.#level(step);
+      case 'kill':
+        await Promise.all((await this.#who(step.nodes)).map((node) => node.kill()));
+        return;
+      case 'stop':
+        await Promise.all(this.#nodes(step.nodes).map((node) => node.stop()));
+        return;
+      case 'freeze':
+        for (const node of await this.#who(step.nodes)) node.freeze(true);
+        return;
+      case 'thaw':
+        for (const node of this.#nodes(step.nodes)) node.freeze(false);
+        return;
+      case 'load':
+        stage.load.start({ at: stage.nodes.map(({ index }) => index), ...step });
+        return;
+      case 'quiet':
+        return stage.load.stop();
+      case 'pass':
+        return pass(step.ms);
+      case 'blocks':
+        return this.#blocks(step);
+      case 'longestPause':
+        return this.#longestPause(step);
+      case 'rate':
+        return this.#rate(step);
+      case 'expectNoBlock':
+        return this.#expectNoBlock(step);
+      case 'stalled':
+        return this.#stalled(step);
+      case 'partition':
+        return stage.wires.partition(step.groups);
+      case 'disconnect':
+        return stage.wires.disconnect(step.node);
+      case 'heal':
+        return stage.wires.heal();
+      case 'slow':
+        return stage.wires.slow(step.node, step.link);
+      case 'clock':
+        return this.#clock(step);
+      default:
+        return unreachable(step);
+    }
+  }
+
+  #recover({ nodes: wanted, figure }: Extract<Step, { do: 'recover' }>): Promise<void> {
+    const ended = this.#stage.nodes.filter(({ isRunning }) => !isRunning).map(({ index }) => index);
+    const nodes = wanted === 'ended' ? ended : wanted;
+    for (const node of this.#nodes(nodes)) node.start();
+    return this.#level({ do: 'level', nodes, ...(figure === undefined ? {} : { figure }) });
+  }
+
+  async #level({ nodes, figure }: Extract<Step, { do: 'level' }>): Promise<void> {
+    const sinceMs = performance.now();
+    const stage = this.#stage;
+    const wanted = stage.height;
+    const waiting = this.#nodes(nodes);
+    const names = waiting.map(({ hospital }) => hospital.orgId).join(', ');
+    await this.#until(`${names} ready, level with the others, and a block above ${wanted}`, async () => {
+      if (stage.load.isRunning && stage.height <= wanted) return false;
+      if (waiting.some(({ watch }) => watch.height < wanted || watch.height + LEVEL_WITHIN < stage.height))
+        return false;
+      return (await Promise.all(waiting.map(isReady))).every((ready) => ready);
+    });
+    this.#note(figure, performance.now() - sinceMs);
+  }
+
+  async #blocks({ count, figure }: Extract<Step, { do: 'blocks' }>): Promise<void> {
+    const sinceMs = performance.now();
+    const wanted = this.#stage.height + count;
+    await this.#until(`block ${wanted}`, () => this.#stage.height >= wanted);
+    // When it was seen, and not when this loop looked.
+    this.#note(figure, (this.#stage.sights.get(wanted) ?? performance.now()) - sinceMs);
+  }
+
+  async #longestPause({ ms, figure }: Extract<Step, { do: 'longestPause' }>): Promise<void> {
+    const sinceMs = performance.now();
+    await pass(ms);
+    // What had not come by now is counted up to now.
+    const instants = [sinceMs, ...this.#sightsSince(sinceMs), performance.now()];
+    this.#note(figure, Math.max(...instants.slice(1).map((at, i) => at - (instants[i] as number))));
+  }
+
+  #sightsSince(sinceMs: number): readonly number[] {
+    return [...this.#stage.sights.values()].filter((at) => at >= sinceMs).sort((a, b) => a - b);
+  }
+
+  async #rate({ ms, figure }: Extract<Step, { do: 'rate' }>): Promise<void> {
+    const { load } = this.#stage;
+    const sinceMs = performance.now();
+    const before = { txs: load.reported.length, height: this.#stage.height };
+    await pass(ms);
+    const seconds = (performance.now() - sinceMs) / 1_000;
+    this.#note(`${figure}, transactions a second`, (load.reported.length - before.txs) / seconds);
+    this.#note(`${figure}, blocks a second`, (this.#stage.height - before.height) / seconds);
+  }
+
+  async #expectNoBlock({ settleMs, ms }: Extract<Step, { do: 'expectNoBlock' }>): Promise<void> {
+    await pass(settleMs);
+    const before = this.#stage.height;
+    await pass(ms);
+    const after = this.#stage.height;
+    if (after > before) throw new Error(`blocks ${before + 1} to ${after} were committed without a quorum`);
+  }
+
+  async #stalled({ node, reasons }: Extract<Step, { do: 'stalled' }>): Promise<void> {
+    const { hospital } = this.#stage.node(node);
+    const rpc = new RpcClient(hospital.rpcUrl);
+    await this.#until(`${hospital.orgId} says one of ${reasons.join(', ')}`, async () => {
+      const { stalledReason } = await rpc.call('node_status', {});
+      return stalledReason !== null && reasons.includes(stalledReason);
+    });
+  }
+
+  async #clock({ nodes, offsetMs }: Extract<Step, { do: 'clock' }>): Promise<void> {
+    for (const { hospital } of this.#nodes(nodes)) {
+      const file = join(hospital.dir, CLOCK_FILE);
+      // Renamed into place: the node must not read half of it.
+      await writeFile(`${file}.new`, String(offsetMs));
+      await rename(`${file}.new`, file);
+    }
+  }
+
+  /** Ends the load, and has those that ought to be level become so. */
+  async settle(): Promise<void> {
+    const { load, nodes } = this.#stage;
+    await load.stop();
+    const running = nodes.filter(({ isRunning }) => isRunning);
+    await this.#until('all nodes at one height', () => {
+      return running.every(({ watch }) => watch.height === this.#stage.height);
+    });
+  }
+}
+
+async function isReady({ hospital }: StageNode): Promise<boolean> {
+  try {
+    return (await fetch(`${hospital.rpcUrl}/readyz`, { signal: AbortSignal.timeout(2_000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
+/** Limits that the figures do not keep, in words. */
+function brokenLimits(limits: readonly Limit[], figures: Figures, slack: number): readonly string[] {
+  const of = (figure: string): readonly number[] => {
+    const values = figures.get(figure);
+    if (values === undefined) throw new Error(`no step has measured "${figure}"`);
+    return values;
+  };
+  const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+  return limits.flatMap((limit) => {
+    if ('atMost' in limit) {
+      const most = Math.max(...of(limit.figure));
+      const bound = limit.atMost * slack;
+      return most <= bound ? [] : [`${limit.figure}: ${most.toFixed(0)} ms, which is more than ${bound} ms`];
+    }
+    const [part, whole] = [of(limit.figure), of(limit.per)];
+    const ratio = sum(part) / part.length / (sum(whole) / whole.length);
+    const bound = limit.atLeast / slack;
+    return ratio >= bound ? [] : [`${limit.figure}: ${ratio.toFixed(2)} of ${limit.per}, which is less than ${bound}`];
+  });
+}
+
+/** Plays a scenario from its first step to the last check. @throws Error when a step does not come about */
+export async function play(scenario: Scenario, { slack, say }: PlayOptions): Promise<Outcome> {
+  const stage = await Stage.open({ nodes: scenario.nodes, wired: scenario.network === 'wired' });
+  try {
+    const playing = new Play(stage, scenario);
+    for (const [at, step] of scenario.steps.entries()) {
+      try {
+        await playing.step(step);
+      } catch (cause) {
+        throw new Error(
+          `step ${at + 1}, ${JSON.stringify(step)}: ${(cause as Error).message}
+${ends(stage)}`,
+          { cause },
+        );
+      }
+    }
+    await playing.settle();
+    const { failures, checked } = await checkAll(stage, scenario);
+    const { figures } = playing;
+    for (const [figure, values] of figures) say(`${figure}: ${spread(values)}`);
+    for (const line of checked) say(line);
+    return { figures, failures: [...failures, ...brokenLimits(scenario.limits, figures, slack)] };
+  } finally {
+    await stage.close();
+  }
+}
+
+/** The last that each node said, for whoever has to find out what went wrong. */
+const ends = (stage: Stage): string =>
+  stage.nodes.map(({ hospital, logFile }) => `--- ${hospital.orgId}\n${lastLines(logFile)}`).join('\n');
+
+function spread(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number): string => (sorted[Math.floor(share * (sorted.length - 1))] as number).toFixed(0);
+  return sorted.length === 1 ? at(0) : `min ${at(0)}, median ${at(0.5)}, max ${at(1)} (${sorted.length} times)`;
+}

@@ -1,0 +1,81 @@
+/**
+ * Scenarios as data: what is done to a network of real processes, in which order, and which figures it must show. A list
+ * of steps can be read, written and drawn from a seed without knowing how any of them is carried out (`play.ts`).
+ */
+
+/** Nodes are numbered from 0; `leader` is whoever leads the height that is being decided at that moment. */
+export type Who = readonly number[] | 'leader';
+
+export type Step =
+  /** Starts processes and goes on at once. */
+  | { readonly do: 'start'; readonly nodes: readonly number[] }
+  /**
+   * Starts processes and waits until they are ready, have every block that any node had by then, and a further one has
+   * come. `ended`: whichever do not run. With `figure`: how long that took.
+   */
+  | { readonly do: 'recover'; readonly nodes: readonly number[] | 'ended'; readonly figure?: string }
+  /** The same of nodes that run already. */
+  | { readonly do: 'level'; readonly nodes: readonly number[]; readonly figure?: string }
+  /** kill -9: no goodbye, nothing flushed. */
+  | { readonly do: 'kill'; readonly nodes: Who }
+  /** SIGTERM, and waits for the end. */
+  | { readonly do: 'stop'; readonly nodes: readonly number[] }
+  | { readonly do: 'freeze'; readonly nodes: Who }
+  | { readonly do: 'thaw'; readonly nodes: readonly number[] }
+  /** Transactions from now on: so many under way at a time, and no more than so many a second. */
+  | {
+      readonly do: 'load';
+      readonly inFlight: number;
+      readonly perSecond?: number;
+      readonly at?: readonly number[];
+    }
+  /** No new transactions; those under way are waited for. */
+  | { readonly do: 'quiet' }
+  /** Lets time pass: a fault lasts, or strikes at an instant of its own. */
+  | { readonly do: 'pass'; readonly ms: number }
+  /** Waits for this many further blocks. With `figure`: how long that took. */
+  | { readonly do: 'blocks'; readonly count: number; readonly figure?: string }
+  /** The longest time without a new block, while this much time passes. */
+  | { readonly do: 'longestPause'; readonly ms: number; readonly figure: string }
+  /** Committed transactions and blocks a second, while this much time passes. */
+  | { readonly do: 'rate'; readonly ms: number; readonly figure: string }
+  /** No node may commit anything; what was under way when the fault struck is given `settleMs`. */
+  | { readonly do: 'expectNoBlock'; readonly settleMs: number; readonly ms: number }
+  /** Waits until this node says why it does not go on, with one of these words. */
+  | { readonly do: 'stalled'; readonly node: number; readonly reasons: readonly string[] }
+  /** No byte passes between the groups; connections stay open, as they do when a cable is cut. */
+  | { readonly do: 'partition'; readonly groups: readonly (readonly number[])[] }
+  /** Connections of this node are closed, and refused from then on. */
+  | { readonly do: 'disconnect'; readonly node: number }
+  | { readonly do: 'heal' }
+  /** Every link of this node, in both directions. */
+  | { readonly do: 'slow'; readonly node: number; readonly link: Link }
+  /** The clock of this node is off by so much from now on. */
+  | { readonly do: 'clock'; readonly nodes: readonly number[]; readonly offsetMs: number };
+
+/** What a slow link does to what passes. TCP hides loss: what is lost comes late, with all that is behind it. */
+export interface Link {
+  readonly delayMs: number;
+  readonly bytesPerSecond: number;
+  /** In so many of 1,000 pieces, `LOSS_DELAY_MS` more. */
+  readonly lostPerMille: number;
+}
+
+/** What a figure must show. Times are in milliseconds. */
+export type Limit =
+  | { readonly figure: string; readonly atMost: number }
+  /** Of the sums of two figures. */
+  | { readonly figure: string; readonly per: string; readonly atLeast: number };
+
+export interface Scenario {
+  readonly name: string;
+  readonly nodes: number;
+  /** `direct`: nodes dial each other. `wired`: through something that can be cut and slowed down. */
+  readonly network: 'direct' | 'wired';
+  readonly steps: readonly Step[];
+  readonly limits: readonly Limit[];
+  /** Errors of docs/operations.md with which a node may end in this scenario. */
+  readonly mayEndWith?: readonly string[];
+  /** Nodes that need not be level at the end. */
+  readonly mayLag?: readonly number[];
+}

@@ -1,0 +1,226 @@
+/**
+ * The ground that scenarios are played on: hospitals' folders, their node processes, the wires between them, what they
+ * commit. All of it ends with `close`, and with this process, whatever happens.
+ */
+import '../untraced.ts';
+import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parse, stringify } from 'yaml';
+import { H } from '../../../common/crypto/hash.ts';
+import { createOpensslSigner } from '../../../common/native/sm2-openssl.ts';
+import { newPrivateKey } from '../../../common/native/sm2-select.ts';
+import { genesisHash } from '../../../common/protocol/genesis.ts';
+import { GENESIS_FILE, parseGenesisFile } from '../../../config/genesis-file.ts';
+import { NODE_CONFIG_FILE } from '../../../config/node-config.ts';
+import { childEnvironment, Devnet, type Hospital } from '../../../scripts/devnet/devnet.ts';
+import { lastLines, type Service, startService, stopService } from '../../../scripts/devnet/processes.ts';
+import { HeadWatch } from './head-watch.ts';
+import { Load } from './load.ts';
+import { Wires } from './wires.ts';
+
+const NODE_SCRIPT = join(import.meta.dirname, 'scenario-node.ts');
+/** Watching and checking must not be what the limit for strangers is about. */
+const CALLS_PER_MINUTE = 10_000_000;
+/** Heights for which the time of their first sight is kept. */
+const KEPT_SIGHTS = 50_000;
+
+/** One hospital's node: a process, or none at the moment. */
+export class StageNode {
+  readonly index: number;
+  readonly hospital: Hospital;
+  readonly watch: HeadWatch;
+  readonly #env: NodeJS.ProcessEnv;
+  #service: Service | null = null;
+  #frozen = false;
+
+  constructor(index: number, hospital: Hospital, env: NodeJS.ProcessEnv, watch: HeadWatch) {
+    this.index = index;
+    this.hospital = hospital;
+    this.watch = watch;
+    this.#env = env;
+  }
+
+  get logFile(): string {
+    return join(this.hospital.dir, 'node.log');
+  }
+
+  get isRunning(): boolean {
+    return this.#service !== null && this.#service.exitCode() === null;
+  }
+
+  /** Code with which it ended by itself; null while it runs, or when it was told to end. */
+  get exitCode(): number | null {
+    return this.#service?.exitCode() ?? null;
+  }
+
+  /** Runs, and gets time of a processor. */
+  get isActive(): boolean {
+    return this.isRunning && !this.#frozen;
+  }
+
+  start(): void {
+    if (this.isRunning) throw new Error(`${this.hospital.orgId} runs already`);
+    const { dir, orgId } = this.hospital;
+    this.#frozen = false;
+    this.#service = startService(orgId, NODE_SCRIPT, ['--dir', dir], this.logFile, this.#env);
+  }
+
+  async kill(): Promise<void> {
+    this.#service?.kill('SIGKILL');
+    await this.#service?.ended;
+    this.#service = null;
+  }
+
+  async stop(): Promise<void> {
+    if (this.#service !== null) await stopService(this.#service);
+    this.#service = null;
+  }
+
+  freeze(frozen: boolean): void {
+    this.#frozen = frozen;
+    this.#service?.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
+  }
+
+  /** At once, for who cannot wait: works on a frozen process as well. */
+  end(): void {
+    this.watch.close();
+    if (this.isRunning) this.#service?.kill('SIGKILL');
+  }
+
+  /** @throws Error when it has ended, which nobody asked for */
+  requireRunning(): void {
+    if (this.#service === null || this.isRunning) return;
+    throw new Error(`${this.hospital.orgId} ended with ${this.exitCode}:\n${lastLines(this.logFile)}`);
+  }
+}
+
+export interface StageOptions {
+  readonly nodes: number;
+  readonly wired: boolean;
+}
+
+export class Stage {
+  readonly dir: string;
+  readonly nodes: readonly StageNode[];
+  readonly load: Load;
+  readonly #wires: Wires | null;
+  /** When each height was first seen at any node, by the monotonic clock. */
+  readonly sights: Map<number, number>;
+
+  private constructor(
+    dir: string,
+    nodes: readonly StageNode[],
+    load: Load,
+    wires: Wires | null,
+    sights: Map<number, number>,
+  ) {
+    this.dir = dir;
+    this.nodes = nodes;
+    this.load = load;
+    this.#wires = wires;
+    this.sights = sights;
+  }
+
+  static async open({ nodes: count, wired }: StageOptions): Promise<Stage> {
+    const dir = await mkdtemp(join(tmpdir(), 'emrchain-scenario-'));
+    const removeAll = (): void => rmSync(dir, { recursive: true, force: true });
+    process.once('exit', removeAll);
+    const signers = Array.from({ length: count }, () => createOpensslSigner(newPrivateKey()));
+    await Devnet.prepare(dir);
+    const { hospitals } = await Devnet.create(
+      dir,
+      signers.map(({ publicKey }) => ({ publicKey, personTag: H('scenario-person', randomBytes(16)) })),
+      0,
+    );
+    const wires = await configure(hospitals, wired);
+    const genesis = parseGenesisFile(
+      GENESIS_FILE,
+      await readFile(join((hospitals[0] as Hospital).dir, GENESIS_FILE), 'utf8'),
+    );
+    const sights = new Map<number, number>();
+    const env = childEnvironment(dir);
+    const nodes = hospitals.map((hospital, index) => {
+      const watch = new HeadWatch(hospital.rpcUrl, ({ height }) => noteSight(sights, height));
+      return new StageNode(index, hospital, env, watch);
+    });
+    const writers = hospitals.map(({ orgId }, i) => ({ orgId, signer: signers[i] as (typeof signers)[number] }));
+    const load = new Load(
+      genesisHash(genesis),
+      writers,
+      hospitals.map(({ rpcUrl }) => rpcUrl),
+    );
+    const stage = new Stage(dir, nodes, load, wires, sights);
+    process.off('exit', removeAll);
+    process.once('exit', stage.#endAtOnce);
+    return stage;
+  }
+
+  readonly #endAtOnce = (): void => {
+    for (const node of this.nodes) node.end();
+    rmSync(this.dir, { recursive: true, force: true });
+  };
+
+  get wires(): Wires {
+    if (this.#wires === null) throw new Error('this scenario has no wires between its nodes');
+    return this.#wires;
+  }
+
+  node(index: number): StageNode {
+    const node = this.nodes[index];
+    if (node === undefined) throw new Error(`there is no node ${index}`);
+    return node;
+  }
+
+  /** The highest block that any node has told of. */
+  get height(): number {
+    return Math.max(...this.nodes.map(({ watch }) => watch.height));
+  }
+
+  async close(): Promise<void> {
+    process.off('exit', this.#endAtOnce);
+    for (const node of this.nodes) node.end();
+    await Promise.all(this.nodes.map((node) => node.kill()));
+    this.#wires?.close();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+function noteSight(sights: Map<number, number>, height: number): void {
+  if (sights.has(height)) return;
+  sights.set(height, performance.now());
+  if (sights.size > KEPT_SIGHTS) sights.delete(sights.keys().next().value as number);
+}
+
+/** As much of a configuration as a scenario touches. */
+interface Configuration {
+  network: { listen: string[]; peers: string[] };
+  rpc: { requestsPerMinute?: number };
+}
+
+const fileOf = ({ dir }: Hospital): string => join(dir, NODE_CONFIG_FILE);
+const read = async (hospital: Hospital): Promise<Configuration> =>
+  parse(await readFile(fileOf(hospital), 'utf8')) as Configuration;
+const portOf = (address: string | undefined): number => Number(/\/tcp\/(\d+)/.exec(address ?? '')?.[1]);
+
+/** Lets each node dial through its wires, and be asked as often as the test wants to. */
+async function configure(hospitals: readonly Hospital[], wired: boolean): Promise<Wires | null> {
+  const configurations = await Promise.all(hospitals.map(read));
+  const ports = configurations.map(({ network }) => portOf(network.listen[0]));
+  const wires = wired ? new Wires(ports) : null;
+  await wires?.open();
+  for (const [from, configuration] of configurations.entries()) {
+    const { network, rpc } = configuration;
+    rpc.requestsPerMinute = CALLS_PER_MINUTE;
+    if (wires !== null) {
+      network.peers = network.peers.map((peer) => {
+        const port = portOf(peer);
+        return peer.replace(`/tcp/${port}/`, `/tcp/${wires.port(from, ports.indexOf(port))}/`);
+      });
+    }
+    await writeFile(fileOf(hospitals[from] as Hospital), stringify(configuration), { mode: 0o600 });
+  }
+  return wires;
+}
