@@ -200,7 +200,7 @@ class Play {
     const rpc = new RpcClient(hospital.rpcUrl);
     await this.#until(`${hospital.orgId} says one of ${reasons.join(', ')}`, async () => {
       const { stalledReason } = await rpc.call('node_status', {});
-      return stalledReason !== null && reasons.includes(stalledReason);
+      return stalledReason !== null && reasons.includes(stalledReason.code);
     });
   }
 
