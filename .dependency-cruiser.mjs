@@ -113,6 +113,8 @@ export default {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
+    // AssemblyScript: it imports only itself, and resolves names by its own rules.
+    exclude: { path: '^common/crypto/sm2-engine/assembly/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

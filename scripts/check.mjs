@@ -30,6 +30,10 @@ const CHECKS = {
   },
   unused: { says: 'no unused files, exports, dependencies', run: ['node_modules/knip/bin/knip.js', '--no-progress'] },
   docs: { says: 'what the documents name exists', run: ['scripts/check-docs.mjs'] },
+  sm2: {
+    says: 'the WebAssembly of the SM2 engine is what its sources give, byte for byte',
+    run: ['scripts/sm2-engine/build.mjs', '--check'],
+  },
   fast: { says: 'unit tests', run: ['node_modules/tap/dist/esm/run.mjs', 'test/unit'] },
 };
 

@@ -28,7 +28,9 @@ async function main(): Promise<void> {
   const { socket, genesis } = await readSettings(dir);
   const secret = await openKey(join(dir, 'keys', 'custodian.json'));
   const sm2 = selectSm2Engine();
-  if (sm2.fallbackReason !== undefined) log('warn', { reason: sm2.fallbackReason }, 'SM2 by the slow engine');
+  if (sm2.fallbackReason !== undefined) {
+    log('warn', { code: 'SM2_FALLBACK', reason: sm2.fallbackReason }, 'SM2 not by the fast engine');
+  }
   const signer = sm2.createSigner(secret);
   const orgId = organisationOf(genesis, signer.publicKey);
   const custodian = new Custodian({

@@ -98,7 +98,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
   const { config, genesis } = settings;
   const sm2 = selectSm2Engine();
   if (sm2.fallbackReason !== undefined) {
-    log.warn({ reason: sm2.fallbackReason }, 'SM2 by the slow engine: this node verifies at a sixth of the speed');
+    log.warn({ code: 'SM2_FALLBACK', reason: sm2.fallbackReason }, 'SM2 not by the fast engine: this node is slow');
   }
   const { validatorSecret, peerSecret } = keys;
   const signer = sm2.createSigner(validatorSecret);

@@ -1,6 +1,6 @@
 /** Makes and commits blocks without consensus: a quorum of the consortium signs what is built. */
 import { bytesToHex } from '../../common/bytes.ts';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { Certificate } from '../../common/protocol/block.ts';
 import { voteSigningHash } from '../../common/protocol/signing.ts';
 import { quorumSize } from '../../common/protocol/validator-set.ts';
@@ -13,7 +13,7 @@ import { Verifier } from '../../node/verification/verifier.ts';
 import type { CheckedTransaction } from '../../vm/types.ts';
 import type { Consortium, TestTransaction } from './node-consortium.ts';
 
-const verifier = new Verifier(createOpensslEngine());
+const verifier = new Verifier(createWasmEngine());
 const checkers = new Map<string, TransactionChecker>();
 
 export async function checkedOf(net: Consortium, txs: readonly TestTransaction[]): Promise<CheckedTransaction[]> {

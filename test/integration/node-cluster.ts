@@ -1,5 +1,5 @@
 /** Nodes of one consortium in one process: real storage, execution, consensus and mempool over the in-memory network. */
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { EmrNode } from '../../node/node.ts';
 import { createNode } from '../../node/node.ts';
 import type { Network } from '../../node/network/types.ts';
@@ -8,7 +8,7 @@ import { Leap, MortalClock } from './node-clock.ts';
 import type { Consortium, Hospital, TestTransaction } from './node-consortium.ts';
 import { MemoryHub } from './node-memory-network.ts';
 
-const engine = createOpensslEngine();
+const engine = createWasmEngine();
 
 export interface RunningNode {
   readonly node: EmrNode;

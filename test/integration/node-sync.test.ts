@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
 import { encodeMessage, INCARNATION_BYTES, signingHash } from '../../consensus/messages.ts';
 import type { encodeCertifiedBlock } from '../../node/host/wire.ts';
@@ -158,7 +158,7 @@ t.test('an observer follows, and casts no vote', async (t) => {
     genesis,
     kv: new SimulatedDisk().open(),
     signer,
-    engine: createOpensslEngine(),
+    engine: createWasmEngine(),
     network: cluster.hub.join(observer.peerId),
     mempool: { maxTransactions: 100, maxBytes: 1_000_000 },
     processMetrics: false,

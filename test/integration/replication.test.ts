@@ -9,7 +9,7 @@ import { CID } from 'multiformats/cid';
 import t, { type Test } from 'tap';
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { replicaReceiptSigningHash } from '../../common/protocol/signing.ts';
 import { EmrError } from '../../common/errors.ts';
 import type { BlobStore } from '../../node/ipfs/blob-store.ts';
@@ -29,7 +29,7 @@ import { consortium, type Hospital, signerFor } from './node-consortium.ts';
 
 const MIB = 1024 * 1024;
 const DEADLINE_MS = 30_000;
-const engine = createOpensslEngine();
+const engine = createWasmEngine();
 const never = new AbortController().signal;
 t.setTimeout(120_000);
 

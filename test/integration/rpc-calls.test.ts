@@ -3,7 +3,7 @@ import { Ajv } from 'ajv';
 import { hexToBytes } from '../../common/bytes.ts';
 import { decode } from '../../common/codec.ts';
 import { merkleVerify } from '../../common/crypto/merkle.ts';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { blockHash, blockHeader, certificate, verifyCertificate } from '../../common/protocol/block.ts';
 import { genesis, genesisHash, MAX_GENESIS_BYTES } from '../../common/protocol/genesis.ts';
 import { requestEntry, stateKey, statePrefix, prefixRange } from '../../common/protocol/state-entries.ts';
@@ -380,7 +380,7 @@ t.test('pages: whole, in order, and their cursors say nothing and fit nothing el
 });
 
 t.test('what is proven verifies with nothing but the certificate', async (t) => {
-  const engine = createOpensslEngine();
+  const engine = createWasmEngine();
   const document = await ok(server, 'chain_getGenesis', {});
   const decoded = decode(genesis, hexToBytes(document.bytes), MAX_GENESIS_BYTES);
   t.ok(decoded.ok && toHex(genesisHash(decoded.value)) === document.chainId);

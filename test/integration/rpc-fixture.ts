@@ -11,7 +11,8 @@ import { createNobleSigner, publicKeyOf } from '../../common/crypto/sm2.ts';
 import { H } from '../../common/crypto/hash.ts';
 import { sm3 } from '../../common/crypto/sm3.ts';
 import { accept, assert, EmrError, reject } from '../../common/errors.ts';
-import { createOpensslEngine, createOpensslSigner } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
+import { createOpensslSigner } from '../../common/native/sm2-openssl.ts';
 import { blockHash, type BlockHeader, type Certificate, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
 import { genesisHeader } from '../../common/protocol/genesis.ts';
 import { type Receipt, encodeReceipt, receiptsRootOf } from '../../common/protocol/receipt.ts';
@@ -470,7 +471,7 @@ export function testNode(world: ChainWorld): TestNode {
       },
       rpcConnections: () => {},
     },
-    sm2: createOpensslEngine(),
+    sm2: createWasmEngine(),
   };
 
   function mine(): void {

@@ -10,7 +10,7 @@ import { ChainWorld } from '../integration/rpc-fixture.ts';
 import { A, B, HOUR, owner, tag } from './vm-world.ts';
 import { cli, ClientWorld, codeOf, PASSPHRASE, type Ran } from './client-world.ts';
 import { readStatement } from '../../client/statements.ts';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 
 t.test('docs/cli.md has the commands as they are', async (t) => {
   const text = readFileSync(REFERENCE_FILE, 'utf8');
@@ -114,7 +114,7 @@ t.test('people act from hand to hand', async (t) => {
 
   await t.test('a file that was changed on the way', async (t) => {
     const text = readFileSync(at('ok.json'), 'utf8');
-    const engine = createOpensslEngine();
+    const engine = createWasmEngine();
     const read = async (change: (value: Record<string, unknown>) => void): Promise<string> => {
       const value = JSON.parse(text) as Record<string, unknown>;
       change(value);

@@ -21,7 +21,8 @@ import { H } from '../../common/crypto/hash.ts';
 import { sm2Decrypt, sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
 import { publicKeyOf, sm2Address } from '../../common/crypto/sm2.ts';
 import { assert, reject } from '../../common/errors.ts';
-import { createOpensslEngine, createOpensslSigner, systemRandom } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
+import { createOpensslSigner, systemRandom } from '../../common/native/sm2-openssl.ts';
 import { writeKeystore } from '../../common/native/keystore.ts';
 import { replicaReceiptSigningHash, releaseSigningHash } from '../../common/protocol/signing.ts';
 import { recordVersionEntry, requestEntry, stateKey } from '../../common/protocol/state-entries.ts';
@@ -81,7 +82,7 @@ export class ClientWorld {
   /** The pool of the fixture does not discharge obligations: here every signature counts, and a block comes at once. */
   #strictPool(): RpcPorts['transactions'] {
     const { transactions } = this.node.ports;
-    const engine = createOpensslEngine();
+    const engine = createWasmEngine();
     return {
       ...transactions,
       submit: async (bytes, sidecar) => {
@@ -188,7 +189,7 @@ export class ClientWorld {
     const key = this.key(name);
     const node = await meetNode(home, new RpcClient(url));
     const rpc = new RpcClient(url, { authorize: authorizer(node, key.signer, this.nowMs) });
-    return { key, view: new ChainView(rpc, node, createOpensslEngine()), home };
+    return { key, view: new ChainView(rpc, node, createWasmEngine()), home };
   }
 
   /** Puts the key of somebody into a home under the test's passphrase. */

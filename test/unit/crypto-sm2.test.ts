@@ -4,13 +4,14 @@ import t from 'tap';
 import { bigintToBytes, bytesToBigint, bytesToHex, concatBytes, hexToBytes, utf8 } from '../../common/bytes.ts';
 import * as curve from '../../common/crypto/curve.ts';
 import { sm2Decrypt, sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { createSmCryptoEngine } from '../../common/crypto/sm2-smcrypto.ts';
 import * as sm2 from '../../common/crypto/sm2.ts';
 import { hq } from '../../common/crypto/hash.ts';
 import { sm3 } from '../../common/crypto/sm3.ts';
 import { EmrError, InvariantError } from '../../common/errors.ts';
 import { createOpensslEngine, createOpensslSigner, systemRandom } from '../../common/native/sm2-openssl.ts';
-import { newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.ts';
+import { type Sm2Candidates, chooseSm2, newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.ts';
 
 const vectors = JSON.parse(readFileSync(new URL('../vectors/crypto/sm2.json', import.meta.url), 'utf8')) as {
   privateKey: string;
@@ -20,7 +21,7 @@ const vectors = JSON.parse(readFileSync(new URL('../vectors/crypto/sm2.json', im
 };
 const { CURVE_ORDER: n, FIELD_PRIME: p, GENERATOR: G } = curve;
 
-const engines = [sm2.createNobleEngine(), createOpensslEngine(), createSmCryptoEngine()];
+const engines = [sm2.createNobleEngine(), createOpensslEngine(), createSmCryptoEngine(), createWasmEngine()];
 const known = {
   privateKey: hexToBytes(vectors.privateKey),
   publicKey: hexToBytes(vectors.publicKey),
@@ -260,33 +261,44 @@ t.test('verdicts do not depend on which keys are remembered', async (t) => {
 
 t.test('boot self-test', async (t) => {
   const chosen = selectSm2Engine();
-  t.equal(chosen.engine.name, 'openssl');
+  t.equal(chosen.engine.name, 'wasm');
   t.equal(chosen.fallbackReason, undefined);
+  t.equal(selectSm2Engine(), chosen, 'one engine and one set of tables for a process');
   const signer = chosen.createSigner(known.privateKey);
   t.same(verdicts(signer.publicKey, known.message, signer.sign(known.message)), all(true));
 
-  const native = createOpensslEngine();
-  const broken: Record<string, Parameters<typeof selectSm2Engine>[0]> = {
-    'accepts all': { createEngine: () => ({ ...native, verify: () => true }), createSigner: createOpensslSigner },
-    'refuses all': { createEngine: () => ({ ...native, verify: () => false }), createSigner: createOpensslSigner },
-    throws: {
-      createEngine: () => {
-        throw new Error('no such digest');
-      },
-      createSigner: createOpensslSigner,
-    },
-    'signs something else': {
-      createEngine: createOpensslEngine,
-      createSigner: (key) => ({ ...createOpensslSigner(key), sign: () => new Uint8Array(64).fill(1) }),
-    },
+  const wasm = createWasmEngine();
+  const acceptsAll = (): sm2.Sm2Engine => ({ ...wasm, name: 'wasm', verify: () => true });
+  const refusesAll = (): sm2.Sm2Engine => ({ ...wasm, name: 'wasm', verify: () => false });
+  const throws = (): sm2.Sm2Engine => {
+    throw new Error('WebAssembly is forbidden here');
   };
-  for (const [name, candidate] of Object.entries(broken)) {
-    const fallback = selectSm2Engine(candidate);
-    t.equal(fallback.engine.name, 'noble', name);
-    t.type(fallback.fallbackReason, 'string', name);
-    const pure = fallback.createSigner(known.privateKey);
-    t.ok(fallback.engine.verify(pure.publicKey, known.message, pure.sign(known.message)));
+  /** Wrong only once the key has its table. */
+  const forgetful = (): sm2.Sm2Engine => {
+    let calls = 0;
+    return { ...wasm, name: 'wasm', verify: (...args) => ++calls > 11 || wasm.verify(...args) };
+  };
+  for (const broken of [acceptsAll, refusesAll, throws, forgetful]) {
+    for (const [engines, name] of [
+      [[broken, () => createOpensslEngine()], 'openssl'],
+      [[broken, broken], 'noble'],
+    ] as const) {
+      const fallback = chooseSm2({ engines, createSigner: createOpensslSigner });
+      t.equal(fallback.engine.name, name, broken.name);
+      t.type(fallback.fallbackReason, 'string', broken.name);
+      const made = fallback.createSigner(known.privateKey);
+      t.ok(fallback.engine.verify(made.publicKey, known.message, made.sign(known.message)));
+    }
   }
+  const noSigner: Sm2Candidates = {
+    engines: [() => createWasmEngine()],
+    createSigner: (key) => ({ ...createOpensslSigner(key), sign: () => new Uint8Array(64).fill(1) }),
+  };
+  const fallback = chooseSm2(noSigner);
+  t.equal(fallback.engine.name, 'wasm');
+  t.type(fallback.fallbackReason, 'string');
+  const pure = fallback.createSigner(known.privateKey);
+  t.same(verdicts(pure.publicKey, known.message, pure.sign(known.message)), all(true));
 });
 
 t.test('encryption', async (t) => {

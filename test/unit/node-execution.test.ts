@@ -1,7 +1,7 @@
 import t from 'tap';
 import { flipBit, mustFail } from '../integration/node-expect.ts';
 import { encode } from '../../common/codec.ts';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { type BlockHeader, blockHash, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
 import { signedTransaction } from '../../common/protocol/transaction.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
@@ -125,7 +125,7 @@ t.test('results are kept for a few proposals only', async (t) => {
 });
 
 t.test('transactions are verified once', async (t) => {
-  const verifier = new Verifier(createOpensslEngine());
+  const verifier = new Verifier(createWasmEngine());
   const checker = new TransactionChecker(net.chainId, verifier);
   const txs = [enrolPatient(net), enrolPatient(net), enrolPatient(net)].map(({ bytes }) => ({ bytes, sidecar: null }));
   const block = { header: new Uint8Array(1), txs: txs.map((tx) => tx.bytes), sidecars: [null, null, null] };
@@ -139,7 +139,7 @@ t.test('transactions are verified once', async (t) => {
 });
 
 t.test('untrusted transactions are refused with a code', async (t) => {
-  const checker = new TransactionChecker(net.chainId, new Verifier(createOpensslEngine()));
+  const checker = new TransactionChecker(net.chainId, new Verifier(createWasmEngine()));
   const good = enrolPatient(net);
   const code = async (bytes: Uint8Array, sidecar: Uint8Array | null = null) =>
     mustFail(await checker.check({ bytes, sidecar }, 'pool'));
@@ -166,7 +166,7 @@ t.test('untrusted transactions are refused with a code', async (t) => {
 });
 
 t.test('urgent signatures overtake', async (t) => {
-  const verifier = new Verifier(createOpensslEngine());
+  const verifier = new Verifier(createWasmEngine());
   const key = (net.hospitals[0] as Hospital).admin.publicKey;
   const item = { publicKey: key, message: new Uint8Array(1), signature: new Uint8Array(64).fill(1) };
   const order: string[] = [];

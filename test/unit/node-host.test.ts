@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { BlockDue } from '../../vm/types.ts';
 import { encodeMessage, type SignedMessage, signingHash, type UnsignedMessage } from '../../consensus/messages.ts';
 import type { Validator } from '../../common/protocol/validator-set.ts';
@@ -85,7 +85,7 @@ t.test('messages of consensus are verified before the core sees them', async (t)
   const { validators } = net.genesis;
   const inbox = new Inbox({
     chainId: net.chainId,
-    verifier: new Verifier(createOpensslEngine()),
+    verifier: new Verifier(createWasmEngine()),
     current: () => ({ validators, validatorsHash: new Uint8Array(32), committed: 4 }),
     deliver: (message, _hash, done) => {
       delivered.push(message);

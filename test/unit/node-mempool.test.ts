@@ -1,5 +1,5 @@
 import t from 'tap';
-import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { Call } from '../../common/protocol/transaction.ts';
 import { Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
@@ -32,7 +32,7 @@ async function open(limits: Partial<PoolLimits> = {}) {
   const mempool = new Mempool({
     clock,
     limits: { maxTransactions: 100, maxBytes: 1024 * 1024, ...limits },
-    checker: new TransactionChecker(net.chainId, new Verifier(createOpensslEngine())),
+    checker: new TransactionChecker(net.chainId, new Verifier(createWasmEngine())),
     simulate: (tx, nowMs) => executor.simulate(tx, nowMs),
     locate: (hash) => store.locateTx(hash),
     spread: (tx) => spread.push(tx),
