@@ -20,6 +20,7 @@ import { EvidenceBox } from './host/evidence.ts';
 import { Host } from './host/host.ts';
 import { Ledger } from './host/ledger.ts';
 import { Observations } from './host/observations.ts';
+import { ProposalCheck } from './host/proposal-check.ts';
 import { Proposer } from './host/proposer.ts';
 import { Syncer } from './host/syncer.ts';
 import { encodeHeadNotice } from './host/wire.ts';
@@ -140,6 +141,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     address: signer.address,
     monotonicMs: () => performance.now(),
   });
+  const proposals = new ProposalCheck({ clock, log, checker, executor, mempool });
   const syncer: Syncer = new Syncer({
     chainId,
     clock,
@@ -157,13 +159,13 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     network,
     signer,
     verifier,
-    checker,
     executor,
     safety,
     ledger,
     mempool,
     due,
     proposer,
+    proposals,
     blocks,
     syncer,
     observations,

@@ -42,6 +42,8 @@ type Task =
 
 /** Blocks that peers pushed and that wait for the loop; some 4 MiB each at worst. */
 const MAX_PUSHED_WAITING = 8;
+/** After nothing could be proposed although something waits, it is looked at again. */
+const ASK_AGAIN_MS = 20;
 
 export class Host {
   readonly #ports: HostPorts;
@@ -130,11 +132,6 @@ export class Host {
   setDue(due: boolean): void {
     this.#ports.observations.noteDue(due, this.#ports.clock.nowMs());
     if (this.#replica !== null) this.#pushDue();
-  }
-
-  /** The leader of this view leaves out a valid transaction: change the view. */
-  suspect(at: { readonly height: Height; readonly view: number }): void {
-    this.#pushInput({ kind: 'suspect', height: at.height, view: at.view });
   }
 
   /**
@@ -318,20 +315,18 @@ export class Host {
     const block = await this.#ports.proposer.propose({ height, view, minTimestampMs });
     this.#pushInput({ kind: 'proposal', height, view, block });
     if (block !== null) return;
-    // The core takes that for "not due"; what is true now it must hear anew.
+    // The core takes that for "not due"; what is true it must hear anew, but not in a loop that lets nothing else run.
     this.#ports.due.update();
-    this.#pushDue();
+    this.#ports.clock.after(ASK_AGAIN_MS, () => this.#pushDue());
   }
 
   async #execute({ block, fresh }: Extract<Effect, { kind: 'execute' }>): Promise<void> {
-    const { checker, executor, clock, log, observations } = this.#ports;
+    const { proposals, clock, observations } = this.#ports;
     if (fresh) observations.noteProposal(block.header, this.#position.head.timestampMs, clock.nowMs());
-    const txs = await checker.checkProposed(block.block);
-    const nowMs = fresh ? clock.nowMs() : null;
-    const executed = txs.ok ? await executor.execute(block, txs.value, { nowMs, certified: false }) : txs;
-    const { height } = block.header;
-    if (!executed.ok) log.warn({ height, code: executed.code }, 'refused a proposed block');
-    const verdict: Verdict = executed.ok ? { ok: true, value: undefined } : executed;
+    const { verdict, leavesOut } = await proposals.check(block, fresh);
+    const { height, view } = block.header;
+    // First: the vote for the block would be given else.
+    if (leavesOut) this.#pushInput({ kind: 'suspect', height, view });
     this.#pushInput({ kind: 'executed', height, blockHash: block.hash, verdict });
   }
 
@@ -360,13 +355,14 @@ export class Host {
    * a signed status.
    */
   async #committed(blocks: readonly CommittedBlock[]): Promise<void> {
-    const { mempool, due, executor, syncer, observations, clock } = this.#ports;
+    const { mempool, due, executor, syncer, observations, proposals, clock } = this.#ports;
     let signers = this.#position.head.validators;
     for (const committed of blocks) {
       const { header, certificate, nextValidators, txHashes } = committed;
       observations.noteCommit(header.height, certificate, signers, clock.nowMs());
-      signers = nextValidators;
       this.#ports.onCommitted(committed, mempool.committed(txHashes));
+      proposals.committed(committed, signers);
+      signers = nextValidators;
     }
     syncer.progressed();
     await this.#step({ kind: 'due', due: due.update() });

@@ -9,7 +9,7 @@ import type { DueWatch } from './due.ts';
 /** A block holds at most about this much execution: every replica executes it before it votes. */
 const EXECUTION_BUDGET_MS = 20;
 /** However slow the machine seems for a moment, a block takes at least so many transactions. */
-const MIN_CANDIDATES = 64;
+export const MIN_CANDIDATES = 64;
 /** First guess for one transaction, with its part of the state's hashing. */
 const FIRST_ESTIMATE_MS = 0.15;
 /** Weight of the last block in the estimate. */

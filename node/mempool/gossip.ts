@@ -22,7 +22,7 @@ import {
 const COLLECT_MS = 5;
 /** Frames of peers that wait for their signatures; beyond that gossip is ignored: some 4 MiB. */
 const MAX_FRAMES_UNDER_CHECK = 64;
-/** After this long a client's transaction is sent to every validator; a peer's only when its own node seems not to. */
+/** [F2] After this long a client's transaction is sent to every validator; a peer's only when its own node seems not to. */
 const ESCALATE_LOCAL_MS = 3_000;
 const ESCALATE_OTHER_MS = 10_000;
 /** And once more after this long. */

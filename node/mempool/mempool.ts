@@ -204,6 +204,17 @@ export class Mempool {
     return dropped === undefined ? { kind: 'unknown' } : { kind: 'dropped', ...dropped };
   }
 
+  /** The oldest that came before this moment, at most so many. */
+  overdue(beforeMs: TimeMs, max: number): readonly PoolEntry[] {
+    return this.#pool.overdue(beforeMs, max);
+  }
+
+  /** Whether a transaction is pending and executes on the head as it is. */
+  executes(key: string): boolean {
+    const entry = this.#pool.get(key);
+    return entry !== undefined && this.#ports.simulate(entry.checked, this.#ports.clock.nowMs()).ok;
+  }
+
   /** In the order in which blocks will take them. */
   entries(): Iterable<PoolEntry> {
     return this.#pool.entries();

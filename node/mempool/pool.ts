@@ -35,7 +35,7 @@ const ACCOUNT_SHARE = 8;
 /** The last tenth is for urgent transactions: a flood must not keep a revocation out. */
 const URGENT_RESERVE = 10;
 /** Urgent transactions of one account that go first in one block; more wait, so that urgency cannot be abused. */
-const URGENT_PER_BLOCK = 32;
+export const URGENT_PER_BLOCK = 32;
 
 export class Pool {
   readonly limits: PoolLimits;
@@ -96,7 +96,19 @@ export class Pool {
     return entry;
   }
 
-  /** What a block may be built from, in the order in which it should be tried. */
+  /** The oldest that came before this moment, urgent ones first, at most so many. */
+  overdue(beforeMs: TimeMs, max: number): readonly PoolEntry[] {
+    const found: PoolEntry[] = [];
+    for (const entries of [this.#urgent, this.#normal]) {
+      for (const entry of entries.values()) {
+        if (entry.receivedMs >= beforeMs || found.length >= max) break;
+        found.push(entry);
+      }
+    }
+    return found;
+  }
+
+  /** [F1] What a block may be built from, in the order in which it should be tried. */
   candidates(maxTxs: number, maxBytes: number): CheckedTransaction[] {
     const chosen: CheckedTransaction[] = [];
     const urgentOf = new Map<string, number>();

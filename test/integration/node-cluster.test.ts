@@ -145,12 +145,45 @@ t.test('a node behind a cut link follows once the link is there again', async (t
   agrees(t, of);
 });
 
-t.test('a transaction that gossip lost is brought to every validator all the same', async (t) => {
+t.test('a transaction that gossip lost is brought to every validator all the same [F2]', async (t) => {
   const { cluster: of } = await cluster(t);
   of.hub.gossips = false;
   const tx = enrolPatient(of.net);
   await submit(of, 0, tx);
   await of.committed([tx]);
+  await of.level();
+  agrees(t, of);
+});
+
+t.test('a hospital that leaves out one sender, wherever it sits in the order: a few blocks at most', async (t) => {
+  const { cluster: of } = await cluster(t);
+  const height = (): number => Math.max(...of.nodes().map((node) => node.executor.head.height));
+  for (let censor = 0; censor < 4; censor += 1) {
+    const victim = enrolPatient(of.net);
+    const { mempool } = of.node(censor);
+    const candidates = mempool.candidates.bind(mempool);
+    mempool.candidates = (...limits) =>
+      candidates(...limits).filter(({ tx }) => bytesToHex(tx.hash) !== bytesToHex(victim.hash));
+    const others: TestTransaction[] = [];
+    const flow = async (): Promise<void> => {
+      const tx = enrolPatient(of.net);
+      others.push(tx);
+      await submit(of, (censor + 1) % 4, tx);
+    };
+    await flow();
+    const before = height();
+    await submit(of, (censor + 2) % 4, victim);
+    const has = (): boolean => of.node(0).store.locateTx(victim.hash) !== null;
+    while (!has() && height() < before + 10) {
+      await flow();
+      await of.committed(others);
+    }
+    await of.committed([victim, ...others]);
+    const found = of.node(0).store.locateTx(victim.hash);
+    // 2f + 1 blocks, the one that was under way, and one for gossip to be slower than a block.
+    t.ok(found !== null && found.height <= before + 5, `height ${found?.height} after ${before}`);
+    mempool.candidates = candidates;
+  }
   await of.level();
   agrees(t, of);
 });

@@ -18,6 +18,7 @@ import { Replica } from '../../consensus/replica.ts';
 import { bodiesOf, checkSuccession, permits, type SafetyRecord } from '../../consensus/safety-record.ts';
 import type { ChainHead, ConsensusParams, Effect, Input, LeaderHistory, Report } from '../../consensus/types.ts';
 import { ownMessage, verifyFetched, verifyMessage } from '../../consensus/verification.ts';
+import { type FairnessLimits, FairnessWatch, type Offer, type Waiting } from '../../node/host/fairness.ts';
 import type { Checkers } from './checkers.ts';
 import { buildBlock, executeBlock, type StoredBlock, toyGenesis, txKey } from './toy-chain.ts';
 import type { ToyConsortium } from './toy-crypto.ts';
@@ -80,12 +81,14 @@ export class SimNode {
   #isSyncing = false;
   #pendingWrite: (() => void) | null = null;
   #timers = new Map<string, number>();
-  #pool = new Map<string, Uint8Array>();
+  #pool = new Map<string, { readonly tx: Uint8Array; readonly receivedMs: number }>();
+  #fairness: FairnessWatch;
   #leaders: LeaderHistory = NO_LEADER_HISTORY;
 
   constructor(cluster: Surroundings, index: number) {
     this.cluster = cluster;
     this.index = index;
+    this.#fairness = this.#newFairness();
   }
 
   get isUp(): boolean {
@@ -127,13 +130,14 @@ export class SimNode {
     this.#pendingWrite = null;
     this.#timers.clear();
     this.#pool.clear();
+    this.#fairness = this.#newFairness();
     this.cluster.world.note(this.index + 1000);
   }
 
   submit(tx: Uint8Array): void {
     if (!this.isUp || this.disk.chain.some((b) => b.block.block.txs.some((t) => equalBytes(t, tx)))) return;
     const wasEmpty = this.#pool.size === 0;
-    this.#pool.set(txKey(tx), tx);
+    this.#pool.set(txKey(tx), { tx, receivedMs: this.cluster.world.nowMs });
     if (wasEmpty) this.give({ kind: 'due', due: true });
   }
 
@@ -239,7 +243,7 @@ export class SimNode {
         return;
       case 'propose':
         return this.#later(world.prng.between(0, 3), () => {
-          const txs = [...this.#pool.values()].slice(0, MAX_BLOCK_TXS);
+          const txs = [...this.#pool.values()].slice(0, MAX_BLOCK_TXS).map(({ tx }) => tx);
           const timestampMs = Math.max(effect.minTimestampMs, world.nowMs + this.clockSkewMs);
           const { height, view } = effect;
           if (this.head.header.height + 1 !== height) return;
@@ -251,6 +255,10 @@ export class SimNode {
         return this.#later(world.prng.between(0, 3), () => {
           const clockMs = effect.fresh ? world.nowMs + this.clockSkewMs : null;
           const executed = executeBlock(this.cluster.consortium, this.head, effect.block, clockMs);
+          if (effect.fresh && executed.ok && this.#leavesOut(effect.block)) {
+            const { height, view } = effect.block.header;
+            this.give({ kind: 'suspect', height, view });
+          }
           const verdict =
             this.cluster.weakness === 'skipsExecution' ? { ok: true as const, value: undefined } : executed;
           this.give({ kind: 'executed', height: effect.block.header.height, blockHash: effect.block.hash, verdict });
@@ -351,8 +359,33 @@ export class SimNode {
     const { consortium, params, demotionBlocks } = this.cluster;
     this.#leaders = nextLeaderHistory(this.#leaders, block.header, consortium.validators, demotionBlocks);
     for (const tx of block.block.txs) this.#pool.delete(txKey(tx));
+    this.#fairness.committed(bytesToHex(block.hash), this.#fairnessLimits(), this.cluster.world.nowMs);
     if (this.#pool.size === 0) this.give({ kind: 'due', due: false });
     this.give({ kind: 'committed', head: this.#chainHead(), params, leaders: this.#leaders });
+  }
+
+  #newFairness(): FairnessWatch {
+    const overdue = (beforeMs: number): readonly Waiting[] =>
+      [...this.#pool]
+        .filter(([, { receivedMs }]) => receivedMs < beforeMs)
+        .map(([key]) => ({ key, account: key, priority: 'normal', sizeBytes: 0 }));
+    return new FairnessWatch({ overdue, executes: () => true }, this.cluster.world.nowMs);
+  }
+
+  #fairnessLimits(): FairnessLimits {
+    const maxWatched = Math.floor((this.cluster.nodes.length - 1) / 3);
+    return { roomTxs: MAX_BLOCK_TXS, maxBlockBytes: 1, urgentPerBlock: 1, maxWatched };
+  }
+
+  #leavesOut({ hash, header, block }: ProposedBlock): boolean {
+    const offer: Offer = {
+      proposer: bytesToHex(header.proposer),
+      keys: new Set(block.txs.map(txKey)),
+      sizeBytes: 0,
+      hasNormal: true,
+      urgentOfAccount: new Map(),
+    };
+    return this.#fairness.proposed(bytesToHex(hash), offer, this.#fairnessLimits(), this.cluster.world.nowMs);
   }
 
   #storeBlocks(blocks: readonly StoredBlock[], from: number): void {

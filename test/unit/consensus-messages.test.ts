@@ -413,7 +413,7 @@ t.test('docs/protocol.md and the code name the same steps', async (t) => {
   const read = (path: string): string => readFileSync(new URL(path, root), 'utf8');
   const citedIn = (text: string): string[] => {
     const steps: string[] = [];
-    for (const [, inside] of text.matchAll(/\[([MLPVTSRE]\d(?:(?:-|, )[MLPVTSRE]\d)*)\]/g)) {
+    for (const [, inside] of text.matchAll(/\[([MLPVTSREF]\d(?:(?:-|, )[MLPVTSREF]\d)*)\]/g)) {
       for (const part of inside!.split(', ')) {
         const [first, last = first] = part.split('-');
         for (let i = Number(first![1]); i <= Number(last![1]); i += 1) steps.push(`${first![0]}${i}`);
@@ -422,10 +422,20 @@ t.test('docs/protocol.md and the code name the same steps', async (t) => {
     return steps;
   };
   const defined = [...read('docs/protocol.md').matchAll(/^[*-] \*\*\[([A-Z]\d)\]\*\*/gm)].map((m) => m[1]!);
-  const code = readdirSync(new URL('consensus/', root)).filter((name) => name.endsWith('.ts'));
-  const tests = readdirSync(new URL('test/unit/', root)).filter((name) => name.startsWith('consensus-'));
-  const inCode = new Set(code.flatMap((name) => citedIn(read(`consensus/${name}`))));
-  const inTests = new Set(tests.flatMap((name) => citedIn(read(`test/unit/${name}`))));
+  const filesIn = (folder: string, wanted: RegExp): string[] =>
+    readdirSync(new URL(folder, root))
+      .filter((name) => wanted.test(name))
+      .map((name) => `${folder}${name}`);
+  // What the host does for the protocol cites it too.
+  const host = [...filesIn('node/host/', /\.ts$/), ...filesIn('node/mempool/', /\.ts$/)];
+  const code = [...filesIn('consensus/', /\.ts$/), ...host];
+  const inCode = new Set(code.flatMap((path) => citedIn(read(path))));
+  const tests = [
+    ...filesIn('test/unit/', /^(consensus-|fairness)/),
+    ...filesIn('test/sim/', /\.test\.ts$/),
+    ...filesIn('test/integration/', /^node-cluster\.test/),
+  ];
+  const inTests = new Set(tests.flatMap((path) => citedIn(read(path))));
   t.equal(new Set(defined).size, defined.length);
   t.strictSame([...inCode].sort(), [...defined].sort(), 'every step has its code, and every citation its step');
   t.strictSame([...inTests].sort(), [...defined].sort(), 'and its test');
