@@ -7,6 +7,7 @@
 import type { Sm2Engine, Sm2Signer } from '../common/crypto/sm2.ts';
 import { EmrError } from '../common/errors.ts';
 import type { Genesis } from '../common/protocol/genesis.ts';
+import { sortedValidatorSet } from '../common/protocol/validator-set.ts';
 import type { Hash } from '../common/protocol/primitives.ts';
 import { equalBytes } from '../common/bytes.ts';
 import { AlarmWatch, type DiskProbe } from './alarms/alarm-watch.ts';
@@ -31,6 +32,11 @@ import type { PoolLimits } from './mempool/pool.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import { NodeMetrics } from './metrics/metrics.ts';
 import type { Member, Network } from './network/types.ts';
+import { RestoreStore } from './snapshot/restore-store.ts';
+import { SnapshotKeeper, type SnapshotSettings } from './snapshot/snapshot-keeper.ts';
+import { SnapshotRestorer } from './snapshot/snapshot-restorer.ts';
+import { SnapshotServer } from './snapshot/snapshot-server.ts';
+import { TrustChain } from './snapshot/trust-chain.ts';
 import { type ChainStore, type CommittedBlock, openChainStore } from './storage/chain-store.ts';
 import type { KeyValueStore } from './storage/key-value-store.ts';
 import { openSafetyStore, type SafetyStore } from './storage/safety-store.ts';
@@ -51,6 +57,8 @@ export interface NodeOptions {
   readonly mempool: PoolLimits;
   /** How many states below the head are kept; null keeps all. Default: all. */
   readonly keepStates?: number | null;
+  /** Which snapshots this node keeps for others, and from which height on it begins with one itself. Default: none. */
+  readonly snapshots?: SnapshotSettings & { readonly joinFromBlocks: number };
   readonly clock?: Clock;
   readonly log?: Log;
   /** The disk under the data folder, to warn before it is full. Nobody watches it without. */
@@ -69,6 +77,7 @@ export interface EmrNode {
   readonly network: Network;
   readonly store: ChainStore;
   readonly history: StateHistory;
+  readonly snapshots: SnapshotKeeper;
   readonly safety: SafetyStore;
   readonly executor: Executor;
   readonly mempool: Mempool;
@@ -142,6 +151,37 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     monotonicMs: () => performance.now(),
   });
   const proposals = new ProposalCheck({ clock, log, checker, executor, mempool });
+  const snapshotSettings = options.snapshots ?? { everyBlocks: 0, keep: 1, joinFromBlocks: 0 };
+  const snapshotServer = new SnapshotServer({ network, store, history, clock, monotonicMs: () => performance.now() });
+  const snapshots = new SnapshotKeeper({
+    settings: snapshotSettings,
+    history,
+    head: () => executor.head,
+    isInUse: (height) => snapshotServer.isInUse(height),
+    changed: (height) => {
+      log.info({ height }, 'keeping a snapshot');
+      pruner.kick();
+    },
+    failed: (error) => fail(error),
+  });
+  const founders = sortedValidatorSet(genesis.validators);
+  const restorer = new SnapshotRestorer({
+    clock,
+    log,
+    network,
+    checker,
+    trust: new TrustChain(chainId, founders, verifier.engine),
+    founders,
+    store,
+    restoring: new RestoreStore(kv),
+    fromBlocks: snapshotSettings.joinFromBlocks,
+    adopt: async (restored) => {
+      await host.adopt(restored);
+      history.restored(restored.committed.header.height);
+      network.setMembers(members());
+      if (snapshotSettings.everyBlocks > 0) await snapshots.create(restored.committed.header.height);
+    },
+  });
   const syncer: Syncer = new Syncer({
     chainId,
     clock,
@@ -150,6 +190,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     headHeight: () => executor.head.height,
     isValidator: () => host.isValidator,
     apply: (certified) => host.apply(certified),
+    restorer,
     failed: (error) => fail(error),
   });
   const host: Host = new Host({
@@ -207,6 +248,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     const { header } = block;
     if (!equalBytes(header.validatorsHash, header.nextValidatorsHash)) network.setMembers(members());
     announceHead(block, genesis, host, network);
+    snapshots.committed();
     pruner.kick();
     log.debug({ height: header.height, view: header.view, transactions: block.txHashes.length }, 'committed a block');
   });
@@ -238,7 +280,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       due.stop();
       gossip.stop();
       mempool.stop();
-      await Promise.all([syncer.stop(), host.stop(), pruner.stop()]);
+      await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop()]);
       await network.stop();
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
@@ -264,6 +306,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     network,
     store,
     history,
+    snapshots,
     safety,
     executor,
     mempool,
@@ -281,6 +324,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     async start() {
       network.setMembers(members());
       blocks.start();
+      snapshotServer.start();
       gossip.start();
       await network.start();
       await host.start();

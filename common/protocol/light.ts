@@ -20,6 +20,7 @@ export type CertifiedHeader = TypeOf<typeof certifiedHeader>;
 
 /** A header that hands over to another set, which it names by hash. */
 export const handover = struct({ at: certifiedHeader, nextValidators: validatorSet });
+export type Handover = TypeOf<typeof handover>;
 
 /** Membership changes between what one trusts and the header: a verifier keeps what it learned and asks from there. */
 export const MAX_HANDOVERS = 64;
@@ -56,16 +57,24 @@ export function verifyHeader(trusted: TrustedSet, proof: CertifiedHeader, engine
   return certified.ok ? accept({ header: header.value, hash, trusted }) : certified;
 }
 
+/** Checks one handover. @returns the set that is trusted after it */
+export function verifyHandover(trusted: TrustedSet, proof: Handover, engine: Sm2Engine): Verdict<TrustedSet> {
+  const verified = verifyHeader(trusted, proof.at, engine);
+  if (!verified.ok) return verified;
+  const { header } = verified.value;
+  if (!equalBytes(validatorSetHash(proof.nextValidators), header.nextValidatorsHash)) {
+    return reject('WRONG_VALIDATOR_SET', 'the handover names another next set');
+  }
+  return accept({ chainId: trusted.chainId, fromHeight: header.height + 1, validators: proof.nextValidators });
+}
+
 /** Follows the handovers and checks the head. */
 export function verifyLightProof(trusted: TrustedSet, proof: LightProof, engine: Sm2Engine): Verdict<VerifiedHeader> {
   let current = trusted;
-  for (const { at, nextValidators } of proof.handovers) {
-    const verified = verifyHeader(current, at, engine);
-    if (!verified.ok) return verified;
-    if (!equalBytes(validatorSetHash(nextValidators), verified.value.header.nextValidatorsHash)) {
-      return reject('WRONG_VALIDATOR_SET', 'the handover names another next set');
-    }
-    current = { chainId: trusted.chainId, fromHeight: verified.value.header.height + 1, validators: nextValidators };
+  for (const step of proof.handovers) {
+    const next = verifyHandover(current, step, engine);
+    if (!next.ok) return next;
+    current = next.value;
   }
   return verifyHeader(current, proof.head, engine);
 }

@@ -98,22 +98,14 @@ export class Executor {
    */
   static open(store: ChainStore): Executor {
     const nodes = new NodeCache((name) => store.stateNode(name));
-    const { header, hash } = store.head;
-    try {
-      const stored = store.stateRootAt(header.height);
-      assert(stored !== null, 'the head has no state');
-      const root = decodeRoot(stored);
-      const at = { header, hash, root, leaders: store.leaderHistory() };
-      return new Executor(store.chainId, nodes, readExecutionHead(at, stateReader(nodes, root)));
-    } catch (cause) {
-      if (!(cause instanceof InvariantError)) throw cause;
-      throw new EmrError(
-        'DATA_CORRUPT',
-        `The state of block ${header.height} is damaged: ${cause.message}. Check the disk, move the data directory away, and start again: the node fetches the chain anew from its peers.`,
-        { height: header.height },
-        { cause },
-      );
-    }
+    return new Executor(store.chainId, nodes, loadHead(store, nodes));
+  }
+
+  /** The store has taken over a head from elsewhere. @throws EmrError DATA_CORRUPT */
+  reopen(store: ChainStore): void {
+    this.#head = loadHead(store, this.#nodes);
+    this.#reader = stateReader(this.#nodes, this.#head.root);
+    this.#overlays.clear();
   }
 
   get head(): ExecutionHead {
@@ -240,6 +232,24 @@ export class Executor {
     if (this.#overlays.size <= MAX_OVERLAYS) return;
     const oldest = this.#overlays.keys().next();
     if (!oldest.done) this.#overlays.delete(oldest.value);
+  }
+}
+
+function loadHead(store: ChainStore, nodes: NodeReader): ExecutionHead {
+  const { header, hash } = store.head;
+  try {
+    const stored = store.stateRootAt(header.height);
+    assert(stored !== null, 'the head has no state');
+    const root = decodeRoot(stored);
+    return readExecutionHead({ header, hash, root, leaders: store.leaderHistory() }, stateReader(nodes, root));
+  } catch (cause) {
+    if (!(cause instanceof InvariantError)) throw cause;
+    throw new EmrError(
+      'DATA_CORRUPT',
+      `The state of block ${header.height} is damaged: ${cause.message}. Check the disk, move the data directory away, and start again: the node fetches the chain anew from its peers.`,
+      { height: header.height },
+      { cause },
+    );
   }
 }
 

@@ -62,6 +62,9 @@ export class BlockServer {
     }
     let bytes = 0;
     const first = Math.max(1, request.value.height);
+    if (first < this.#ports.store.lowestBlock) {
+      throw new EmrError('PRUNED', 'this node began with a snapshot and has no blocks from before it');
+    }
     for (let height = first; height < first + MAX_SERVED_BLOCKS && !signal.aborted; height += 1) {
       const encoded = await this.#encoded(height);
       if (encoded === null) return;

@@ -19,7 +19,7 @@ import { permits } from '../../consensus/safety-record.ts';
 import type { ChainHead, Effect, Input, Report, TimerName } from '../../consensus/types.ts';
 import { ownMessage } from '../../consensus/verification.ts';
 import type { Member } from '../network/types.ts';
-import type { CommittedBlock } from '../storage/chain-store.ts';
+import type { CommittedBlock, RestoredBlock } from '../storage/chain-store.ts';
 import type { HostPorts } from './host-ports.ts';
 import { Inbox } from './inbox.ts';
 import { type Position, positionOf } from './position.ts';
@@ -37,6 +37,7 @@ type Task =
       readonly blocks: readonly CertifiedBlock[];
       readonly answer: (verdict: Verdict) => void;
     }
+  | { readonly kind: 'adopt'; readonly restored: RestoredBlock; readonly done: () => void }
   /** The ledger has a new head: everybody else follows, before anything else happens. */
   | { readonly kind: 'committed'; readonly blocks: readonly CommittedBlock[] };
 
@@ -144,9 +145,18 @@ export class Host {
     return promise;
   }
 
+  /** The head comes from a snapshot, through the same queue as blocks. */
+  adopt(restored: RestoredBlock): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#push({ kind: 'adopt', restored, done: resolve });
+    return promise;
+  }
+
   /** One that comes out of order or proves nothing is dropped: sync fetches what is missing. */
   #onPushed(from: Member, bytes: Uint8Array): void {
     if (this.#pushedWaiting >= MAX_PUSHED_WAITING || from.role !== 'validator') return;
+    // The first blocks are of no use to a node that may begin with a late one.
+    if (this.#ports.syncer.mayRestore) return;
     const block = decodeCertifiedBlock(bytes);
     if (!block.ok) return this.#ports.onRefused(block.code);
     this.#pushedWaiting += 1;
@@ -198,6 +208,10 @@ export class Host {
         return this.#committed(task.blocks);
       case 'certified':
         return this.#applyCertified(task);
+      case 'adopt':
+        await this.#ports.ledger.adopt(task.restored);
+        await this.#headMoved();
+        return task.done();
       default:
         return unreachable(task);
     }
@@ -355,7 +369,7 @@ export class Host {
    * a signed status.
    */
   async #committed(blocks: readonly CommittedBlock[]): Promise<void> {
-    const { mempool, due, executor, syncer, observations, proposals, clock } = this.#ports;
+    const { mempool, executor, observations, proposals, clock } = this.#ports;
     let signers = this.#position.head.validators;
     for (const committed of blocks) {
       const { header, certificate, nextValidators, txHashes } = committed;
@@ -364,10 +378,15 @@ export class Host {
       proposals.committed(committed, signers);
       signers = nextValidators;
     }
+    assert(executor.head.height === blocks.at(-1)?.header.height, 'the executor is at the block that was committed');
+    await this.#headMoved();
+  }
+
+  async #headMoved(): Promise<void> {
+    const { due, executor, syncer, observations } = this.#ports;
     syncer.progressed();
     await this.#step({ kind: 'due', due: due.update() });
     const { head } = executor;
-    assert(head.height === blocks.at(-1)?.header.height, 'the executor is at the block that was committed');
     this.#position = positionOf(head, this.#ports.signer.address);
     observations.setValidators(head.validators);
     await this.#step({ kind: 'committed', head: this.#position.head, params: head.params, leaders: head.leaders });
@@ -407,5 +426,6 @@ export class Host {
 
 function discard(task: Task): void {
   if (task.kind === 'input') task.done?.();
+  if (task.kind === 'adopt') task.done();
   if (task.kind === 'certified') task.answer({ ok: false, code: 'STOPPED', message: 'the node is stopping' });
 }

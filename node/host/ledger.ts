@@ -8,7 +8,7 @@ import { accept, assert, InvariantError, reject, type Verdict } from '../../comm
 import { type Certificate, verifyCertificate } from '../../common/protocol/block.ts';
 import { proposedBlock, type ProposedBlock } from '../../consensus/messages.ts';
 import type { ExecutedBlock, ExecutionRun, Executor } from '../execution/executor.ts';
-import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
+import type { ChainStore, CommittedBlock, RestoredBlock } from '../storage/chain-store.ts';
 import type { TransactionChecker } from '../verification/transaction-checker.ts';
 import type { Verifier } from '../verification/verifier.ts';
 import type { CertifiedBlock } from './wire.ts';
@@ -118,6 +118,12 @@ export class Ledger {
     throw new InvariantError(
       `a quorum certified block ${header.height}, which this node cannot reproduce (${executed.code}: ${executed.message})`,
     );
+  }
+
+  /** The head comes from a snapshot. Nobody is told of a block: there is none after the last one. */
+  async adopt(restored: RestoredBlock): Promise<void> {
+    await this.#store.adopt(restored);
+    this.#executor.reopen(this.#store);
   }
 
   async #executeAgain(proposal: ProposedBlock): Promise<ExecutedBlock> {

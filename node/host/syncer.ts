@@ -13,6 +13,7 @@ import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { Network } from '../network/types.ts';
 import { MAX_SERVED_BLOCKS } from './block-server.ts';
+import type { SnapshotRestorer } from '../snapshot/snapshot-restorer.ts';
 import { ReadAhead } from './read-ahead.ts';
 import {
   type CertifiedBlock,
@@ -47,6 +48,8 @@ export interface SyncerPorts {
   isValidator(): boolean;
   /** The serial apply path, for blocks in order. */
   apply(blocks: readonly CertifiedBlock[]): Promise<Verdict>;
+  /** Begins with a state of the others where that is the way. */
+  readonly restorer: Pick<SnapshotRestorer, 'restore' | 'isPending' | 'height' | 'stop'>;
   /** A bug of ours, or a failed disk: the node stops. */
   failed(error: unknown): void;
 }
@@ -81,18 +84,21 @@ export class Syncer {
       return 'accept';
     });
     this.#poll();
+    // An earlier process has begun, and need not hear of anything to go on.
+    if (this.#ports.restorer.height !== null) this.#start();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelPoll();
     this.#abort.abort();
+    this.#ports.restorer.stop();
     await this.#work;
   }
 
   /** Whether blocks are being fetched that somebody has and this node has not. */
   get syncing(): boolean {
-    return this.#running && this.#claimed > this.#ports.headHeight() + 1;
+    return this.#running && this.highestClaimed > this.#ports.headHeight() + 1;
   }
 
   /** Who is being asked for blocks; null while nobody is. */
@@ -100,8 +106,13 @@ export class Syncer {
     return this.#source;
   }
 
+  /** Whether this node may yet begin with a snapshot, or is about to. */
+  get mayRestore(): boolean {
+    return this.#ports.restorer.isPending;
+  }
+
   get highestClaimed(): Height {
-    return Math.max(this.#claimed, this.#ports.headHeight());
+    return Math.max(this.#claimed, this.#ports.restorer.height ?? 0, this.#ports.headHeight());
   }
 
   /** Somebody seems to have this height. */
@@ -164,6 +175,7 @@ export class Syncer {
 
   /** Asks peer after peer, and stays with one as long as it brings blocks. Ends when nobody has any. */
   async #run(): Promise<void> {
+    await this.#ports.restorer.restore();
     const asked = new Set<string>();
     for (let peerId = this.#choose(asked); peerId !== null; peerId = this.#choose(asked)) {
       asked.add(peerId);

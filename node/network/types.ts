@@ -26,7 +26,7 @@ export interface PeerInfo {
 }
 
 /** Names of the request/response protocols; each is one libp2p protocol `/emrchain/<name>/1`. */
-export type RequestProtocol = 'blocks' | 'blob' | 'txs' | 'release';
+export type RequestProtocol = 'blocks' | 'snapshot' | 'blob' | 'txs' | 'release';
 
 export interface Network {
   readonly peerId: string;

@@ -120,6 +120,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     mempool: { maxTransactions, maxBytes: maxMiB * MIB },
     disk: { freeBytes: () => freeBytes(config.storage.dir), minFreeBytes: config.storage.minFreeMiB * MIB },
     keepStates: config.storage.archive ? null : config.storage.keepStates,
+    snapshots: config.snapshots,
     log,
     onFatal,
   });

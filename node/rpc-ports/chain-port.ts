@@ -45,8 +45,8 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
       const { height, hash, header } = executor.head;
       return { height, hash, timestampMs: header.timestampMs };
     },
-    // State is pruned, blocks are not.
-    lowestHeight: () => 0,
+    // State is pruned, blocks are not; a node that began with a snapshot has none from before it.
+    lowestHeight: () => store.lowestBlock,
     // In an async function a failure of the disk is a rejection.
     header: async (height) => Promise.resolve(headerAt(height)),
     block,

@@ -25,9 +25,10 @@ import {
 } from '../../common/protocol/primitives.ts';
 import { type Receipt, receipt as receiptCodec } from '../../common/protocol/receipt.ts';
 import { type ValidatorSet, validatorSet } from '../../common/protocol/validator-set.ts';
+import type { Handover } from '../../common/protocol/light.ts';
 import type { LeaderHistory } from '../../consensus/types.ts';
 import type { KeyValueStore, Write } from './key-value-store.ts';
-import { DATA_FORMAT, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
+import { DATA_FORMAT, heightOf, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
 
 const body = list(boundedBytes(1, MAX_TX_BYTES), MAX_BLOCK_TXS);
 /** Receipts are stored as they were hashed. One of 1,000 events is the largest: some 200 bytes for each. */
@@ -37,6 +38,9 @@ const leaderHistory = list(struct({ validator: uint(MAX_VALIDATORS - 1), height:
 const txLocation = struct({ height: uint(), index: uint(MAX_BLOCK_TXS) });
 /** Names of state nodes, 10 bytes each. */
 const STATE_NODE_NAME_BYTES = 10;
+
+/** State nodes of the genesis and of the few blocks after it, when a node goes on with a snapshot. */
+const MAX_EARLY_NODES = 1_000_000;
 
 /** A committed block with everything that it leaves behind. */
 export interface CommittedBlock {
@@ -63,6 +67,16 @@ export interface CommittedBlock {
   };
 }
 
+/** A block that a node begins its chain with. */
+export interface RestoredBlock {
+  /** Its state's nodes are in the database, but for the root that names them. */
+  readonly committed: CommittedBlock;
+  /** The set that certified it. */
+  readonly validators: ValidatorSet;
+  /** From the genesis to that set. */
+  readonly handovers: readonly Handover[];
+}
+
 export interface HeaderAt {
   readonly header: BlockHeader;
   readonly hash: Hash;
@@ -85,6 +99,11 @@ export class ChainStore {
   /** The last durable block. */
   get head(): HeaderAt {
     return this.#head;
+  }
+
+  /** Lowest height whose block is kept; a node that began with a snapshot has none from before it, but for block 0. */
+  get lowestBlock(): Height {
+    return lowestBlockOf(this.#kv);
   }
 
   headerAt(height: Height): HeaderAt | null {
@@ -179,6 +198,57 @@ export class ChainStore {
     await this.commitBlocks([committed]);
   }
 
+  /** Headers that hand over to another set, from a height on: there before the lowest block, too. */
+  async handoversFrom(height: Height, limit: number): Promise<Handover[]> {
+    const found = await this.#kv.scan({ ...storageRange.handoversFrom(height), limit });
+    return found.map(({ key }) => {
+      const at = heightOf(key);
+      const header = this.#kv.getSync(storageKey.header(at));
+      const proof = this.certificateAt(at);
+      assert(header !== undefined && proof !== null, `the handover at ${at} is not whole`);
+      const { nextValidatorsHash } = decodeTrusted(blockHeader, header, 'block header');
+      const nextValidators = this.validatorSet(nextValidatorsHash);
+      assert(nextValidators !== null, `the set after the handover at ${at} is missing`);
+      return { at: { header, certificate: proof }, nextValidators: [...nextValidators] };
+    });
+  }
+
+  /**
+   * Makes a block the head whose state was put together here node by node: the node begins its chain with it. One synced
+   * batch. Blocks from before it that are there stay where they are, and count no more.
+   */
+  async adopt(restored: RestoredBlock): Promise<void> {
+    const { committed, validators, handovers } = restored;
+    const { header, hash } = committed;
+    const { height } = header;
+    assert(height > this.#head.header.height, 'a node goes forward to a snapshot');
+    const writes = blockWrites(committed);
+    writes.push({
+      type: 'put',
+      key: storageKey.validatorSet(header.validatorsHash),
+      value: encode(validatorSet, [...validators]),
+    });
+    for (const { at, nextValidators } of handovers) writes.push(...handoverWrites(at, nextValidators));
+    for (const name of ['lowestBlock', 'prunedBelow'] as const) {
+      writes.push({ type: 'put', key: storageKey.meta(name), value: u64be(height) });
+    }
+    for (const part of ['target', 'progress'] as const) writes.push({ type: 'del', key: storageKey.restore(part) });
+    for (let below = 0; below <= this.#head.header.height; below += 1) {
+      writes.push(
+        { type: 'del', key: storageKey.stateRoot(below) },
+        { type: 'del', key: storageKey.stateStale(below) },
+      );
+    }
+    await this.#kv.write(writes, { sync: true });
+    this.#head = { header, hash };
+  }
+
+  /** Names of all state nodes of versions before a height, 10 bytes each. For a chain of a few blocks. */
+  async stateNodesBefore(height: Height): Promise<Uint8Array[]> {
+    const found = await this.#kv.scan({ ...storageRange.stateNodesBefore(height), limit: MAX_EARLY_NODES });
+    return found.map(({ key }) => key.slice(1));
+  }
+
   /** Forgets the erasable bytes of one transaction, for good; synced. False where there are none. */
   async eraseSidecar(height: Height, txIndex: number): Promise<boolean> {
     const key = storageKey.sidecar(height, txIndex);
@@ -212,11 +282,32 @@ function blockWrites(committed: CommittedBlock): Write[] {
   put(storageKey.stateRoot(height), state.root);
   if (state.staleNodes.length > 0) put(storageKey.stateStale(height), joined(state.staleNodes));
   const isNewSet = height === 0 || !equalBytes(header.validatorsHash, header.nextValidatorsHash);
+  if (isNewSet && height > 0) put(storageKey.handover(height), new Uint8Array(0));
   if (isNewSet) put(storageKey.validatorSet(header.nextValidatorsHash), encode(validatorSet, committed.nextValidators));
   const skipped = [...committed.leaders.skippedAt].map(([validator, at]) => ({ validator, height: at }));
   put(storageKey.meta('leaders'), encode(leaderHistory, skipped));
   put(storageKey.meta('head'), u64be(height));
   return writes;
+}
+
+/** A header that hands over, kept without its block. */
+function handoverWrites(at: Handover['at'], nextValidators: ValidatorSet): Write[] {
+  const header = decodeTrusted(blockHeader, at.header, 'block header');
+  return [
+    { type: 'put', key: storageKey.header(header.height), value: at.header },
+    { type: 'put', key: storageKey.certificate(header.height), value: encode(certificateCodec, at.certificate) },
+    { type: 'put', key: storageKey.handover(header.height), value: new Uint8Array(0) },
+    {
+      type: 'put',
+      key: storageKey.validatorSet(header.nextValidatorsHash),
+      value: encode(validatorSet, [...nextValidators]),
+    },
+  ];
+}
+
+function lowestBlockOf(kv: KeyValueStore): Height {
+  const stored = kv.getSync(storageKey.meta('lowestBlock'));
+  return stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
 }
 
 function joined(names: readonly Uint8Array[]): Uint8Array {
@@ -285,7 +376,8 @@ function wholeHead(kv: KeyValueStore): HeaderAt {
     const head = readHeader(kv, height);
     assert(head !== null && head.header.height === height, `block ${height}, the head, is missing`);
     let child = head;
-    for (let at = height - 1; at >= Math.max(0, height - CHECKED_HEADERS); at -= 1) {
+    const lowest = Math.max(lowestBlockOf(kv), height - CHECKED_HEADERS);
+    for (let at = height - 1; at >= lowest; at -= 1) {
       const parent = readHeader(kv, at);
       assert(parent !== null, `block ${at} is missing`);
       assert(equalBytes(parent.hash, child.header.parentHash), `block ${at} is not the parent of the next`);

@@ -1,6 +1,6 @@
 /** Nodes of one consortium in one process: real storage, execution, consensus and mempool over the in-memory network. */
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
-import type { EmrNode } from '../../node/node.ts';
+import type { EmrNode, NodeOptions } from '../../node/node.ts';
 import { createNode } from '../../node/node.ts';
 import type { Network } from '../../node/network/types.ts';
 import type { KeyValueStore } from '../../node/storage/key-value-store.ts';
@@ -25,6 +25,8 @@ export class Cluster {
   readonly leap = new Leap();
   /** By index of the validator set; undefined where none runs. */
   readonly running: (RunningNode | undefined)[];
+  /** For nodes that are started from now on. */
+  options: Pick<NodeOptions, 'keepStates' | 'snapshots'> = {};
 
   constructor(net: Consortium) {
     this.net = net;
@@ -44,6 +46,7 @@ export class Cluster {
       engine,
       network: network ?? (memory as Network),
       mempool: { maxTransactions: 5_000, maxBytes: 16 * 1024 * 1024 },
+      ...this.options,
       clock,
       processMetrics: false,
       onFatal: (error) => fatal.push(error),

@@ -133,7 +133,7 @@ export class MemoryNetwork implements Network {
     if (reached === undefined || handler === undefined) throw new EmrError('PEER_UNAVAILABLE', `${peerId} is away`);
     const signal = options.signal ?? new AbortController().signal;
     let frames = 0;
-    for await (const frame of handler(reached.as, payload.slice(), signal)) {
+    for await (const frame of answersOf(handler(reached.as, payload.slice(), signal))) {
       if (this.#hub.reach(peerId, this.peerId, frame) === undefined)
         throw new EmrError('PEER_TIMEOUT', `${peerId} is gone`);
       frames += 1;
@@ -150,5 +150,15 @@ export class MemoryNetwork implements Network {
 
   counters(): ReadonlyMap<string, number> {
     return new Map();
+  }
+}
+
+/** What a handler refuses comes as the peer's word, as over the real network. */
+async function* answersOf(frames: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* frames;
+  } catch (error) {
+    if (!(error instanceof EmrError)) throw error;
+    throw new EmrError('PEER_REFUSED', `the peer answered ${error.code}`, { code: error.code });
   }
 }

@@ -71,6 +71,7 @@ export function rootHashOf(root: TreeRoot): Uint8Array {
  * @param reader nodes of the tree under `root`
  * @param writes strictly ascending keys of 1 to 128 bytes; values of at most 64 KiB; null deletes
  * @param version height of the block, greater than that of any node of the tree
+ * @param firstSequence for a tree that is put together in several batches of one version: as many nodes as they have made
  * @throws InvariantError for writes that break these rules, and for nodes that are missing or damaged
  */
 export function applyWrites(
@@ -78,9 +79,11 @@ export function applyWrites(
   root: TreeRoot,
   writes: readonly StateWrite[],
   version: number,
+  firstSequence = 0,
 ): AppliedWrites {
   assert(Number.isSafeInteger(version) && version >= 0 && version <= MAX_VERSION, 'state version out of range');
-  assert(root === EMPTY || version > root.version, 'a state version must be greater than those before it');
+  const continues = firstSequence > 0 && root !== EMPTY && version === root.version;
+  assert(root === EMPTY || version > root.version || continues, 'a state version must be greater than those before it');
   assert(writes.length <= MAX_BATCH_WRITES, 'too many state writes in one batch');
   const batch = new Batch(reader, root);
   let previous: Uint8Array | undefined;
@@ -91,7 +94,7 @@ export function applyWrites(
     if (value === null) batch.remove(key);
     else batch.set(key, value);
   }
-  return batch.finish(version);
+  return batch.finish(version, firstSequence);
 }
 
 class Batch {
@@ -180,10 +183,10 @@ class Batch {
     return this.#root;
   }
 
-  finish(version: number): AppliedWrites {
+  finish(version: number, firstSequence: number): AppliedWrites {
     const newNodes: NewNode[] = [];
     const store = (hash: Uint8Array, bytes: Uint8Array): RefSlot => {
-      const ref = { version, sequence: newNodes.length, hash };
+      const ref = { version, sequence: firstSequence + newNodes.length, hash };
       newNodes.push({ key: nodeKey(ref), bytes });
       return { bytes: encodeRef(ref), at: 0 };
     };

@@ -68,25 +68,40 @@ export interface RangeProof {
 /**
  * Proof that a range holds exactly its entries. A long range is cut short, and what is proven is complete up to there.
  * @param limit most entries to show, 1 to `MAX_RANGE_ENTRIES`
+ * @param maxBytes most bytes of entries, after which the range is cut short as well
  * @throws InvariantError for nodes that are missing or damaged, and for a range that is none
  */
-export function proveRange(reader: NodeReader, root: TreeRoot, range: StateRange, limit: number): RangeProof {
+export function proveRange(
+  reader: NodeReader,
+  root: TreeRoot,
+  range: StateRange,
+  limit: number,
+  maxBytes = MAX_RANGE_ENTRY_BYTES,
+): RangeProof {
   assert(isStateRange(range), 'proveRange: bounds are keys, the lower before the upper');
   assert(Number.isSafeInteger(limit) && limit >= 1 && limit <= MAX_RANGE_ENTRIES, 'proveRange: limit out of range');
   if (root === EMPTY) return { ...range, proof: Uint8Array.of(RANGE_PROOF_FORMAT, RANGE_NODE.empty) };
-  const cut = { gte: range.gte, lt: whereToCut(reader, root, range, limit) };
+  const cut = {
+    gte: range.gte,
+    lt: whereToCut(reader, root, range, { entries: limit, bytes: Math.min(maxBytes, MAX_RANGE_ENTRY_BYTES) }),
+  };
   const parts: Uint8Array[] = [u8(RANGE_PROOF_FORMAT)];
   const top = openRoot(reader, root);
   new RangeProver(reader, cut, parts).open(top, firstKey(reader, top));
   return { ...cut, proof: concatBytes(...parts) };
 }
 
-function whereToCut(reader: NodeReader, root: TreeRoot, range: StateRange, limit: number): Uint8Array | null {
+function whereToCut(
+  reader: NodeReader,
+  root: TreeRoot,
+  range: StateRange,
+  most: { readonly entries: number; readonly bytes: number },
+): Uint8Array | null {
   let count = 0;
   let bytes = 0;
-  for (const { key, value } of iterate(reader, root, { ...range, limit: limit + 1 })) {
+  for (const { key, value } of iterate(reader, root, { ...range, limit: most.entries + 1 })) {
     bytes += key.length + value.length + ENTRY_OVERHEAD_BYTES;
-    if (count === limit || (count > 0 && bytes > MAX_RANGE_ENTRY_BYTES)) return key;
+    if (count === most.entries || (count > 0 && bytes > most.bytes)) return key;
     count += 1;
   }
   return range.lt;
