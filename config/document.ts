@@ -19,6 +19,10 @@ export interface Problem {
 
 /** A document of people is small; a larger one is a mistake or an attack. */
 const MAX_DOCUMENT_CHARACTERS = 1024 * 1024;
+/** Levels of a document: the deepest of ours has five. The parser recurses, and its stack is not to be tried out. */
+const MAX_FLOW_DEPTH = 64;
+/** Columns before the first word of a line, markers of lists included: each level takes one or more. */
+const MAX_INDENT_COLUMNS = 200;
 /** YAML aliases can multiply a document; ours have no use for them. */
 const MAX_ALIASES = 0;
 
@@ -65,6 +69,10 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
   if (source.length > MAX_DOCUMENT_CHARACTERS) {
     throw new ConfigError([{ file, line: 1, column: 1, path: '', message: 'the file is larger than 1 MiB' }]);
   }
+  if (isTooDeep(source)) {
+    const message = 'nested far too deeply; this is no file of ours';
+    throw new ConfigError([{ file, line: 1, column: 1, path: '', message }]);
+  }
   const lines = new LineCounter();
   const document = parseDocument(source, {
     lineCounter: lines,
@@ -79,9 +87,6 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
   };
   // Warnings are tags and directives that mean nothing here, and so not what their author thinks.
   const broken = [...document.errors, ...document.warnings];
-  if (broken.some(({ message }) => message.includes('Maximum call stack'))) {
-    throw new ConfigError([at([], 'nested far too deeply; this is no file of ours')]);
-  }
   if (broken.length > 0) {
     throw new ConfigError(
       broken.slice(0, MAX_SYNTAX_PROBLEMS).map((e) => {
@@ -113,6 +118,18 @@ export function checkDocument<T>(file: string, source: string, schema: Schema): 
     throw new ConfigError(errors.slice(0, MAX_PROBLEMS).map((e) => at(errorPath(e), errorMessage(e))));
   }
   return { value: value as T, problem: at };
+}
+
+/** Seen from the text alone, before the parser is. Brackets in quotes count as well: nobody has so many. */
+function isTooDeep(source: string): boolean {
+  let depth = 0;
+  for (const [bracket] of source.matchAll(/[[\]{}]/g)) {
+    depth = bracket === '[' || bracket === '{' ? depth + 1 : Math.max(0, depth - 1);
+    if (depth > MAX_FLOW_DEPTH) return true;
+  }
+  return source
+    .split('\n')
+    .some((line) => (/^(?:[ \t]|[-?:](?=\s|$))*/.exec(line)?.[0].length ?? 0) > MAX_INDENT_COLUMNS);
 }
 
 /** Of a choice between null and something, the complaint that it is not null, and that nothing fits, help nobody. */

@@ -16,6 +16,7 @@ const PROGRAMS = {
   'build:sm2': { run: ['scripts/sm2-engine/build.mjs'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },
   scenarios: { run: ['test/e2e/scenarios/main.ts'], dev: true },
+  fuzz: { run: ['test/fuzz/run.ts'], dev: true },
 };
 
 const [name = '', ...args] = process.argv.slice(2);

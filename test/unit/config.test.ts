@@ -216,6 +216,9 @@ t.test('files of strangers are refused in time, whatever is in them', async (t) 
   const hostile: [string, string, RegExp][] = [
     ['deep lists', '['.repeat(100_000), /nested far too deeply/],
     ['deep maps', '{a: '.repeat(50_000), /nested far too deeply/],
+    ['deep lists in a line', '- '.repeat(3_000), /nested far too deeply/],
+    ['deep keys in a line', '? '.repeat(3_000), /nested far too deeply/],
+    ['deep indentation', `${' '.repeat(201)}a: 1`, /nested far too deeply/],
     ['a billion laughs', 'a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]', /aliases are not accepted/],
     ['a tag', 'network: !!js/function "return 1"', /Unresolved tag/],
     ['an unknown tag', '!member {orgId: x}', /Unresolved tag/],
