@@ -114,7 +114,7 @@ const echo = struct({
   status: nullable(heardStatus),
 });
 
-const wireMessage = struct({
+export const wireMessage = struct({
   validator: validatorIndex,
   signature,
   body: union({

@@ -19,31 +19,26 @@ const EXEMPT: Readonly<Record<string, string>> = {
   parseUtf8: 'the decoder of every text of a codec',
   parseId: "a person's argument at the command line",
   parseLimit: "a person's argument at the command line",
-  answer: 'written only: whoever asked takes no notice of it',
-  approvalNodeUnion: 'inside approvalNode',
-  proof: 'inside releaseDemand',
-  receiptList: 'a list of storedReceipt, which this node wrote itself',
-  upload: 'which this node wrote itself; read by decodeTrusted',
-  digestEntry: 'which this node wrote itself; read by decodeTrusted',
-  cursor: 'which this node wrote itself; read by decodeTrusted',
 };
 
 const DECODER = /^export (?:const|function|async function) ((?:decode|parse|unwrap)[A-Z]\w*)/gm;
-const HIDDEN_CODEC =
-  /^const (\w+)(?:: Codec<[^=]*>)? = (?:struct|union|list|nullable|lazy|boundedBytes|bytes|uint)\(/gm;
+/** What bytes are decoded with: an exported codec is found by itself, any other needs a target. */
+const DECODED_WITH = /[^\w.]decode(?:Trusted)?\((\w+),/g;
+/** Whether a file defines the codec without exporting it. */
+const isHidden = (text: string, name: string): boolean => new RegExp(`^const ${name}\\b`, 'm').test(text);
 
 t.test('no decoder is left out', async (t) => {
   const covered = new Set(functionTargets.flatMap(({ covers }) => covers));
-  const found = new Set<string>();
+  const found = new Set(['decodeTrusted']);
   for (const { path, text } of sources()) {
     if (path === 'common/codec.ts') continue;
-    for (const [, name = ''] of [...text.matchAll(DECODER), ...text.matchAll(HIDDEN_CODEC)]) {
+    const hidden = [...text.matchAll(DECODED_WITH)].filter(([, name = '']) => isHidden(text, name));
+    for (const [, name = ''] of [...text.matchAll(DECODER), ...hidden]) {
       found.add(name);
       if (!covered.has(name) && EXEMPT[name] === undefined)
         t.fail(`${name} of ${path} has neither a target in test/fuzz nor a reason why not`);
     }
   }
-  found.add('decodeTrusted');
   for (const name of [...covered, ...Object.keys(EXEMPT)]) t.ok(found.has(name), `${name} exists`);
   const names = (await codecTargets()).map(({ name }) => name);
   for (const one of ['common/protocol/block.ts certificate', 'consensus/safety-record.ts safetyRecord'])
@@ -63,7 +58,7 @@ t.test('the engine finds what it is made to find', async (t) => {
   t.equal(await found((bytes) => good.decode(bytes, random) as Outcome), 'nothing');
   t.match(await found(() => ({ ok: true, again: new Uint8Array(3) })), /not what it encodes/);
   t.match(await found(() => ({ ok: false, code: 'MALFORMED' })), /refused a valid input/);
-  t.match(await found(() => Buffer.alloc(2 ** 40) as never), /threw RangeError/);
+  t.match(await found(() => new Array(-1) as never), /threw RangeError/);
   t.match(
     await found((bytes) => {
       bytes[0] = 7;
@@ -87,7 +82,7 @@ t.test('the engine finds what it is made to find', async (t) => {
   kept.length = 0;
   t.match(
     await found(() => {
-      const endUs = process.cpuUsage().user + 300_000;
+      const endUs = process.cpuUsage().user + 120_000;
       while (process.cpuUsage().user < endUs);
       return { ok: true, again: null };
     }, 1),

@@ -16,6 +16,7 @@ const TEXTS = [
   'access.request',
   '12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust',
   'http://127.0.0.1:8545',
+  '/dns4/b.example/tcp/7600/p2p/12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust',
   'Krankenhaus Süd',
   '医院',
   'x'.repeat(32),

@@ -162,7 +162,6 @@ const COVERS: Readonly<Record<string, readonly string[]>> = {
   body: ['body'],
   receipts: ['encodedReceipts'],
   'transaction index': ['txLocation'],
-  'safety record': ['castVote'],
   'state root': ['decodeRoot'],
 };
 
