@@ -100,7 +100,8 @@ const halves: Scenario = {
       ],
     },
     { do: 'expectNoBlock', settleMs: 1_000, ms: 6_000 },
-    { do: 'stalled', node: 0, reasons: ['NO_QUORUM', 'VIEW_CHANGE', 'AWAIT_LEADER', 'AWAIT_VOTES'] },
+    { do: 'alarm', nodes: [0], codes: ['NO_QUORUM'] },
+    { do: 'alarm', nodes: [3], codes: ['NO_QUORUM'] },
     { do: 'heal' },
     { do: 'blocks', count: 1, figure: HEALED },
     { do: 'level', nodes: FOUR },
@@ -177,6 +178,8 @@ const oneClockOff: Scenario = {
     ...[CLOCK_OFF_MS, -CLOCK_OFF_MS].flatMap((offsetMs): readonly Step[] => [
       { do: 'clock', nodes: [2], offsetMs },
       { do: 'longestPause', ms: 8_000, figure: PAUSE },
+      { do: 'alarm', nodes: [2], codes: ['CLOCK_SKEW'] },
+      { do: 'alarm', nodes: [0], codes: ['PEER_CLOCK_SKEW'] },
       { do: 'clock', nodes: [2], offsetMs: 0 },
       { do: 'level', nodes: FOUR },
     ]),
@@ -193,12 +196,105 @@ const twoClocksOff: Scenario = {
     ...STARTED,
     { do: 'clock', nodes: [2, 3], offsetMs: CLOCK_OFF_MS },
     { do: 'expectNoBlock', settleMs: 2_000, ms: 5_000 },
-    { do: 'stalled', node: 0, reasons: ['VIEW_CHANGE', 'AWAIT_LEADER', 'AWAIT_VOTES'] },
+    { do: 'alarm', nodes: [0], codes: ['PEER_CLOCK_SKEW', 'CLOCK_SKEW'] },
     { do: 'clock', nodes: [2, 3], offsetMs: 0 },
     { do: 'blocks', count: 1, figure: 'first block once the clocks are right, ms' },
     { do: 'level', nodes: FOUR },
   ],
   limits: [{ figure: 'first block once the clocks are right, ms', atMost: 20_000 }],
+};
+
+const FULL = { exitCode: 70, error: 'STORAGE_FAILED' } as const;
+
+const fullDisk: Scenario = {
+  name: 'the disk of one node is full',
+  nodes: 4,
+  network: 'direct',
+  smallDisks: [3],
+  mayEndWith: [FULL.error],
+  steps: [
+    ...STARTED,
+    { do: 'blocks', count: 10 },
+    { do: 'fillDisk', node: 3 },
+    { do: 'ended', node: 3, ...FULL },
+    { do: 'longestPause', ms: 4_000, figure: PAUSE },
+    { do: 'freeDisk', node: 3 },
+    { do: 'recover', nodes: [3], figure: 'recovery once there is room, ms' },
+  ],
+  limits: [
+    { figure: PAUSE, atMost: 2_000 },
+    { figure: 'recovery once there is room, ms', atMost: 5_000 },
+  ],
+};
+
+const CATCH_UP = 'catching up';
+
+function catchUp(blocks: number): Scenario {
+  return {
+    name: `a node ${blocks} blocks behind catches up while the others commit`,
+    nodes: 4,
+    network: 'direct',
+    steps: [
+      { do: 'load', inFlight: 6 },
+      { do: 'recover', nodes: FOUR },
+      { do: 'kill', nodes: [3] },
+      { do: 'rate', ms: 5_000, figure: 'live' },
+      { do: 'blocks', count: blocks },
+      { do: 'catchUp', node: 3, figure: CATCH_UP },
+      { do: 'level', nodes: FOUR },
+    ],
+    limits: [
+      {
+        figure: `${CATCH_UP}: blocks a second`,
+        per: `${CATCH_UP}: blocks a second of the others meanwhile`,
+        atLeast: 10,
+      },
+    ],
+  };
+}
+
+const backupRestored: Scenario = {
+  name: 'the data of a node is put back from a backup',
+  nodes: 4,
+  network: 'direct',
+  steps: [
+    ...STARTED,
+    ...[1, 2].flatMap((node): readonly Step[] => [
+      { do: 'blocks', count: 10 },
+      { do: 'stop', nodes: [node] },
+      { do: 'backUp', node },
+      { do: 'recover', nodes: [node] },
+      { do: 'blocks', count: 20 },
+      { do: 'kill', nodes: [node] },
+      { do: 'restore', node },
+      { do: 'recover', nodes: [node], figure: 'recovery from the backup, ms' },
+    ]),
+    // All vote again: with one dead, the other three are a quorum that none can be missing from.
+    { do: 'kill', nodes: [3] },
+    { do: 'blocks', count: 10 },
+    { do: 'recover', nodes: [3] },
+  ],
+  limits: [{ figure: 'recovery from the backup, ms', atMost: 10_000 }],
+};
+
+const keyTwice: Scenario = {
+  name: 'the key of one validator runs twice',
+  nodes: 4,
+  network: 'direct',
+  steps: [
+    ...STARTED,
+    { do: 'blocks', count: 10 },
+    { do: 'startTwin', node: 1 },
+    { do: 'alarm', nodes: [1, 'twin'], codes: ['KEY_IN_USE'] },
+    { do: 'longestPause', ms: 8_000, figure: PAUSE },
+    { do: 'endTwin' },
+    { do: 'stop', nodes: [1] },
+    { do: 'recover', nodes: [1], figure: 'recovery once there is one again, ms' },
+    { do: 'kill', nodes: [3] },
+    { do: 'blocks', count: 10 },
+    { do: 'recover', nodes: [3] },
+  ],
+  limits: [{ figure: PAUSE, atMost: 4_000 }],
 };
 
 /**
@@ -215,4 +311,8 @@ export const scenarios = (seed: number, count: number | null): Readonly<Record<s
   'slow-link': slowLink,
   clock: oneClockOff,
   clocks: twoClocksOff,
+  'full-disk': fullDisk,
+  backup: backupRestored,
+  twin: keyTwice,
+  'catch-up': catchUp(count ?? 500),
 });

@@ -44,6 +44,7 @@ export async function checkAll(stage: Stage, scenario: Scenario): Promise<Checke
     `${stage.load.reported.length} transactions that were reported as committed are at their height everywhere`,
   );
   failures.push(...stage.load.refused.map((code) => `a valid transaction was refused: ${code}`));
+  for (const node of running) failures.push(...(await misbehaviour(node)));
   const mayEndWith = new Set(scenario.mayEndWith);
   for (const node of stage.nodes) failures.push(...(await fatalLines(node, mayEndWith)));
   return { failures, checked };
@@ -104,6 +105,14 @@ async function verifyCertificates(stage: Stage, { hospital }: StageNode, chain: 
     });
   }
   return { failures, count: chosen.length };
+}
+
+/** No key of an honest node may ever sign what excludes each other, whatever was done to its process and its disk. */
+async function misbehaviour({ hospital }: StageNode): Promise<readonly string[]> {
+  const { warnings } = await new RpcClient(hospital.rpcUrl).call('node_status', {});
+  return warnings
+    .filter(({ code }) => code === 'MISBEHAVIOUR')
+    .map(({ message }) => `${hospital.orgId} has seen votes that conflict: ${message}`);
 }
 
 /** A node that met what it must not go on with says so, and why. */

@@ -24,6 +24,7 @@ export class HeadWatch {
   readonly #onBlock: (block: SeenBlock) => void;
   #height = 0;
   #seen = 0;
+  #told = false;
   #socket: WebSocket | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
@@ -40,6 +41,11 @@ export class HeadWatch {
     return this.#height;
   }
 
+  /** Whether the node is there and has told of its head. */
+  get isOpen(): boolean {
+    return this.#told;
+  }
+
   #open(): void {
     if (this.#closed) return;
     const socket = new WebSocket(this.#url);
@@ -49,6 +55,7 @@ export class HeadWatch {
     // A socket that could not be opened tells of it by an error and a close.
     socket.addEventListener('error', () => undefined);
     socket.addEventListener('close', () => {
+      this.#told = false;
       if (!this.#closed) this.#timer = setTimeout(() => this.#open(), RECONNECT_MS);
     });
   }
@@ -60,6 +67,7 @@ export class HeadWatch {
   #take({ id, result, method, params }: Answer): void {
     if (id === HEAD && result?.height !== undefined) {
       this.#height = result.height;
+      this.#told = true;
       this.#call(SUBSCRIBE, 'sub_subscribe', {
         topic: 'newHeaders',
         fromHeight: Math.min(this.#seen, this.#height) + 1,

@@ -118,8 +118,8 @@ class Play {
         return this.#rate(step);
       case 'expectNoBlock':
         return this.#expectNoBlock(step);
-      case 'stalled':
-        return this.#stalled(step);
+      case 'alarm':
+        return this.#alarm(step);
       case 'partition':
         return stage.wires.partition(step.groups);
       case 'disconnect':
@@ -130,6 +130,22 @@ class Play {
         return stage.wires.slow(step.node, step.link);
       case 'clock':
         return this.#clock(step);
+      case 'catchUp':
+        return this.#catchUp(step);
+      case 'fillDisk':
+        return stage.node(step.node).disk.fill();
+      case 'freeDisk':
+        return stage.node(step.node).disk.free();
+      case 'ended':
+        return this.#ended(step);
+      case 'backUp':
+        return stage.node(step.node).backUp();
+      case 'restore':
+        return stage.node(step.node).restore();
+      case 'startTwin':
+        return stage.startTwin(step.node);
+      case 'endTwin':
+        return stage.endTwin();
       default:
         return unreachable(step);
     }
@@ -147,7 +163,7 @@ class Play {
     const stage = this.#stage;
     const wanted = stage.height;
     const waiting = this.#nodes(nodes);
-    const names = waiting.map(({ hospital }) => hospital.orgId).join(', ');
+    const names = waiting.map(({ name }) => name).join(', ');
     await this.#until(`${names} ready, level with the others, and a block above ${wanted}`, async () => {
       if (stage.load.isRunning && stage.height <= wanted) return false;
       if (waiting.some(({ watch }) => watch.height < wanted || watch.height + LEVEL_WITHIN < stage.height))
@@ -195,13 +211,36 @@ class Play {
     if (after > before) throw new Error(`blocks ${before + 1} to ${after} were committed without a quorum`);
   }
 
-  async #stalled({ node, reasons }: Extract<Step, { do: 'stalled' }>): Promise<void> {
-    const { hospital } = this.#stage.node(node);
-    const rpc = new RpcClient(hospital.rpcUrl);
-    await this.#until(`${hospital.orgId} says one of ${reasons.join(', ')}`, async () => {
-      const { stalledReason } = await rpc.call('node_status', {});
-      return stalledReason !== null && reasons.includes(stalledReason.code);
+  async #alarm({ nodes, codes }: Extract<Step, { do: 'alarm' }>): Promise<void> {
+    const asked = nodes.map((node) => (node === 'twin' ? this.#stage.twin : this.#stage.node(node)));
+    const names = asked.map(({ name }) => name).join(' or ');
+    await this.#until(`${names} raises one of ${codes.join(', ')}`, async () => {
+      const raised = await Promise.all(asked.map(alarmsOf));
+      return raised.flat().some((code) => codes.includes(code));
     });
+  }
+
+  async #catchUp({ node: index, figure }: Extract<Step, { do: 'catchUp' }>): Promise<void> {
+    const stage = this.#stage;
+    const node = stage.node(index);
+    const behind = { from: node.watch.height, to: stage.height };
+    node.start();
+    await this.#until(`${node.name} answers`, () => node.watch.isOpen);
+    const began = { atMs: performance.now(), height: stage.height, own: node.watch.height };
+    await this.#until(`${node.name} level with the others`, () => node.watch.height + LEVEL_WITHIN >= stage.height);
+    const seconds = (performance.now() - began.atMs) / 1_000;
+    this.#note(`${figure}: blocks behind`, behind.to - behind.from);
+    this.#note(`${figure}: seconds`, seconds);
+    this.#note(`${figure}: blocks a second`, (node.watch.height - began.own) / seconds);
+    this.#note(`${figure}: blocks a second of the others meanwhile`, (stage.height - began.height) / seconds);
+  }
+
+  async #ended({ node: index, exitCode, error }: Extract<Step, { do: 'ended' }>): Promise<void> {
+    const node = this.#stage.node(index);
+    await this.#until(`${node.name} ends by itself`, () => !node.isRunning);
+    const said = lastLines(node.logFile);
+    if (node.exitCode === exitCode && said.includes(`error ${error}: `)) return;
+    throw new Error(`${node.name} ended with ${node.exitCode}, not with ${exitCode} and ${error}:\n${said}`);
   }
 
   async #clock({ nodes, offsetMs }: Extract<Step, { do: 'clock' }>): Promise<void> {
@@ -222,6 +261,13 @@ class Play {
       return running.every(({ watch }) => watch.height === this.#stage.height);
     });
   }
+}
+
+async function alarmsOf({ hospital }: StageNode): Promise<readonly string[]> {
+  const status = await new RpcClient(hospital.rpcUrl).call('node_status', {}).catch(() => null);
+  if (status === null) return [];
+  const { stalledReason, warnings } = status;
+  return [...(stalledReason === null ? [] : [stalledReason]), ...warnings].map(({ code }) => code);
 }
 
 async function isReady({ hospital }: StageNode): Promise<boolean> {
@@ -255,7 +301,11 @@ function brokenLimits(limits: readonly Limit[], figures: Figures, slack: number)
 
 /** Plays a scenario from its first step to the last check. @throws Error when a step does not come about */
 export async function play(scenario: Scenario, { slack, say }: PlayOptions): Promise<Outcome> {
-  const stage = await Stage.open({ nodes: scenario.nodes, wired: scenario.network === 'wired' });
+  const stage = await Stage.open({
+    nodes: scenario.nodes,
+    wired: scenario.network === 'wired',
+    smallDisks: scenario.smallDisks ?? [],
+  });
   try {
     const playing = new Play(stage, scenario);
     for (const [at, step] of scenario.steps.entries()) {

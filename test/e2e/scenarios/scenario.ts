@@ -41,8 +41,8 @@ export type Step =
   | { readonly do: 'rate'; readonly ms: number; readonly figure: string }
   /** No node may commit anything; what was under way when the fault struck is given `settleMs`. */
   | { readonly do: 'expectNoBlock'; readonly settleMs: number; readonly ms: number }
-  /** Waits until this node says why it does not go on, with one of these words. */
-  | { readonly do: 'stalled'; readonly node: number; readonly reasons: readonly string[] }
+  /** Waits until one of these nodes raises one of these alarms (docs/runbook.md). */
+  | { readonly do: 'alarm'; readonly nodes: readonly (number | 'twin')[]; readonly codes: readonly string[] }
   /** No byte passes between the groups; connections stay open, as they do when a cable is cut. */
   | { readonly do: 'partition'; readonly groups: readonly (readonly number[])[] }
   /** Connections of this node are closed, and refused from then on. */
@@ -51,7 +51,19 @@ export type Step =
   /** Every link of this node, in both directions. */
   | { readonly do: 'slow'; readonly node: number; readonly link: Link }
   /** The clock of this node is off by so much from now on. */
-  | { readonly do: 'clock'; readonly nodes: readonly number[]; readonly offsetMs: number };
+  | { readonly do: 'clock'; readonly nodes: readonly number[]; readonly offsetMs: number }
+  /** Starts a node that is far behind, and compares how fast it comes on with how fast the others do meanwhile. */
+  | { readonly do: 'catchUp'; readonly node: number; readonly figure: string }
+  /** The disk of this node, one of `smallDisks`, has no room left. */
+  | { readonly do: 'fillDisk'; readonly node: number }
+  | { readonly do: 'freeDisk'; readonly node: number }
+  /** Waits until the process has ended by itself, with this exit code and this error (docs/operations.md). */
+  | { readonly do: 'ended'; readonly node: number; readonly exitCode: number; readonly error: string }
+  /** Copies the data of a node that does not run, and puts the copy back in its place. */
+  | { readonly do: 'backUp' | 'restore'; readonly node: number }
+  /** A second process with the keys of this node, on a copy of its folder and ports of its own. */
+  | { readonly do: 'startTwin'; readonly node: number }
+  | { readonly do: 'endTwin' };
 
 /** What a slow link does to what passes. TCP hides loss: what is lost comes late, with all that is behind it. */
 export interface Link {
@@ -72,10 +84,10 @@ export interface Scenario {
   readonly nodes: number;
   /** `direct`: nodes dial each other. `wired`: through something that can be cut and slowed down. */
   readonly network: 'direct' | 'wired';
+  /** Nodes whose data lies on a small disk of its own: a mount, which takes root. */
+  readonly smallDisks?: readonly number[];
   readonly steps: readonly Step[];
   readonly limits: readonly Limit[];
   /** Errors of docs/operations.md with which a node may end in this scenario. */
   readonly mayEndWith?: readonly string[];
-  /** Nodes that need not be level at the end. */
-  readonly mayLag?: readonly number[];
 }

@@ -5,7 +5,7 @@
 import '../untraced.ts';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
@@ -16,12 +16,16 @@ import { genesisHash } from '../../../common/protocol/genesis.ts';
 import { GENESIS_FILE, parseGenesisFile } from '../../../config/genesis-file.ts';
 import { NODE_CONFIG_FILE } from '../../../config/node-config.ts';
 import { childEnvironment, Devnet, type Hospital } from '../../../scripts/devnet/devnet.ts';
-import { lastLines, type Service, startService, stopService } from '../../../scripts/devnet/processes.ts';
+import { freePorts, lastLines, type Service, startService, stopService } from '../../../scripts/devnet/processes.ts';
 import { HeadWatch } from './head-watch.ts';
 import { Load } from './load.ts';
+import { SmallDisk } from './small-disk.ts';
 import { Wires } from './wires.ts';
 
 const NODE_SCRIPT = join(import.meta.dirname, 'scenario-node.ts');
+/** As `emrchain init` has it, and where a copy of it goes. */
+const DATA = 'data';
+const BACKUP = 'data-backup';
 /** Watching and checking must not be what the limit for strangers is about. */
 const CALLS_PER_MINUTE = 10_000_000;
 /** Heights for which the time of their first sight is kept. */
@@ -30,15 +34,19 @@ const KEPT_SIGHTS = 50_000;
 /** One hospital's node: a process, or none at the moment. */
 export class StageNode {
   readonly index: number;
+  readonly name: string;
   readonly hospital: Hospital;
   readonly watch: HeadWatch;
+  readonly disk: SmallDisk;
   readonly #env: NodeJS.ProcessEnv;
   #service: Service | null = null;
   #frozen = false;
 
   constructor(index: number, hospital: Hospital, env: NodeJS.ProcessEnv, watch: HeadWatch) {
     this.index = index;
+    this.name = hospital.orgId;
     this.hospital = hospital;
+    this.disk = new SmallDisk(join(hospital.dir, DATA));
     this.watch = watch;
     this.#env = env;
   }
@@ -62,10 +70,10 @@ export class StageNode {
   }
 
   start(): void {
-    if (this.isRunning) throw new Error(`${this.hospital.orgId} runs already`);
-    const { dir, orgId } = this.hospital;
+    if (this.isRunning) throw new Error(`${this.name} runs already`);
+    const { dir } = this.hospital;
     this.#frozen = false;
-    this.#service = startService(orgId, NODE_SCRIPT, ['--dir', dir], this.logFile, this.#env);
+    this.#service = startService(this.name, NODE_SCRIPT, ['--dir', dir], this.logFile, this.#env);
   }
 
   async kill(): Promise<void> {
@@ -84,6 +92,18 @@ export class StageNode {
     this.#service?.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
   }
 
+  async backUp(): Promise<void> {
+    const { dir } = this.hospital;
+    await rm(join(dir, BACKUP), { recursive: true, force: true });
+    await cp(join(dir, DATA), join(dir, BACKUP), { recursive: true });
+  }
+
+  async restore(): Promise<void> {
+    const { dir } = this.hospital;
+    await rm(join(dir, DATA), { recursive: true });
+    await cp(join(dir, BACKUP), join(dir, DATA), { recursive: true });
+  }
+
   /** At once, for who cannot wait: works on a frozen process as well. */
   end(): void {
     this.watch.close();
@@ -93,13 +113,14 @@ export class StageNode {
   /** @throws Error when it has ended, which nobody asked for */
   requireRunning(): void {
     if (this.#service === null || this.isRunning) return;
-    throw new Error(`${this.hospital.orgId} ended with ${this.exitCode}:\n${lastLines(this.logFile)}`);
+    throw new Error(`${this.name} ended with ${this.exitCode}:\n${lastLines(this.logFile)}`);
   }
 }
 
 export interface StageOptions {
   readonly nodes: number;
   readonly wired: boolean;
+  readonly smallDisks: readonly number[];
 }
 
 export class Stage {
@@ -107,6 +128,7 @@ export class Stage {
   readonly nodes: readonly StageNode[];
   readonly load: Load;
   readonly #wires: Wires | null;
+  #twin: StageNode | null = null;
   /** When each height was first seen at any node, by the monotonic clock. */
   readonly sights: Map<number, number>;
 
@@ -124,7 +146,7 @@ export class Stage {
     this.sights = sights;
   }
 
-  static async open({ nodes: count, wired }: StageOptions): Promise<Stage> {
+  static async open({ nodes: count, wired, smallDisks }: StageOptions): Promise<Stage> {
     const dir = await mkdtemp(join(tmpdir(), 'emrchain-scenario-'));
     const removeAll = (): void => rmSync(dir, { recursive: true, force: true });
     process.once('exit', removeAll);
@@ -155,11 +177,16 @@ export class Stage {
     const stage = new Stage(dir, nodes, load, wires, sights);
     process.off('exit', removeAll);
     process.once('exit', stage.#endAtOnce);
+    for (const index of smallDisks) await stage.node(index).disk.mount();
     return stage;
   }
 
   readonly #endAtOnce = (): void => {
-    for (const node of this.nodes) node.end();
+    this.#twin?.end();
+    for (const node of this.nodes) {
+      node.end();
+      node.disk.unmount();
+    }
     rmSync(this.dir, { recursive: true, force: true });
   };
 
@@ -174,6 +201,35 @@ export class Stage {
     return node;
   }
 
+  get twin(): StageNode {
+    if (this.#twin === null) throw new Error('there is no twin');
+    return this.#twin;
+  }
+
+  /** A copy of the folder on ports of its own, as if somebody had started last night's backup in another machine. */
+  async startTwin(index: number): Promise<void> {
+    const { hospital } = this.node(index);
+    const dir = `${hospital.dir}-twin`;
+    await cp(hospital.dir, dir, {
+      recursive: true,
+      filter: (path) => !path.endsWith('.sock') && !path.endsWith('node.log'),
+    });
+    const [rpcPort = 0, p2pPort = 0] = await freePorts(2);
+    const twin: Hospital = { ...hospital, dir, rpcPort, rpcUrl: `http://127.0.0.1:${rpcPort}` };
+    const configuration = await read(twin);
+    configuration.rpc.port = rpcPort;
+    configuration.network.listen = [`/ip4/127.0.0.1/tcp/${p2pPort}`];
+    await writeFile(fileOf(twin), stringify(configuration), { mode: 0o600 });
+    this.#twin = new StageNode(index, twin, childEnvironment(this.dir), new HeadWatch(twin.rpcUrl, () => undefined));
+    this.#twin.start();
+  }
+
+  async endTwin(): Promise<void> {
+    this.twin.watch.close();
+    await this.twin.stop();
+    this.#twin = null;
+  }
+
   /** The highest block that any node has told of. */
   get height(): number {
     return Math.max(...this.nodes.map(({ watch }) => watch.height));
@@ -181,8 +237,10 @@ export class Stage {
 
   async close(): Promise<void> {
     process.off('exit', this.#endAtOnce);
-    for (const node of this.nodes) node.end();
-    await Promise.all(this.nodes.map((node) => node.kill()));
+    const all = this.#twin === null ? this.nodes : [...this.nodes, this.#twin];
+    for (const node of all) node.end();
+    await Promise.all(all.map((node) => node.kill()));
+    for (const { disk } of this.nodes) disk.unmount();
     this.#wires?.close();
     await rm(this.dir, { recursive: true, force: true });
   }
@@ -197,7 +255,7 @@ function noteSight(sights: Map<number, number>, height: number): void {
 /** As much of a configuration as a scenario touches. */
 interface Configuration {
   network: { listen: string[]; peers: string[] };
-  rpc: { requestsPerMinute?: number };
+  rpc: { port: number; requestsPerMinute?: number };
 }
 
 const fileOf = ({ dir }: Hospital): string => join(dir, NODE_CONFIG_FILE);
