@@ -14,6 +14,7 @@ const PROGRAMS = {
   check: { run: ['scripts/check.mjs'], dev: true },
   format: { run: ['node_modules/prettier/bin/prettier.cjs', '--write', '.'], dev: true },
   'build:sm2': { run: ['scripts/sm2-engine/build.mjs'], dev: true },
+  model: { run: ['test/model/run.ts'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },
   scenarios: { run: ['test/e2e/scenarios/main.ts'], dev: true },
   fuzz: { run: ['test/fuzz/run.ts'], dev: true },

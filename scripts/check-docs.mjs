@@ -11,7 +11,7 @@ const SKIPPED = new Set(['node_modules', '.git', '.tap', 'dist', 'coverage']);
 const SCRIPTS = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).scripts;
 /** `common/codec.ts`, `docs/adr/`: a path from the top, of a kind that must exist. Patterns with * or <> are not paths. */
 const PATH_IN_CODE =
-  /^(common|config|consensus|vm|rpc|client|node|scripts|test|docs)\/[\w./-]*(\/|\.(ts|mjs|md|json|yaml|html))$/;
+  /^(common|config|consensus|vm|rpc|client|node|scripts|test|docs|model)\/[\w./-]*(\/|\.(ts|mjs|md|json|yaml|html|qnt))$/;
 
 function documents(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {

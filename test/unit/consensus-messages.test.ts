@@ -439,4 +439,17 @@ t.test('docs/protocol.md and the code name the same steps', async (t) => {
   t.equal(new Set(defined).size, defined.length);
   t.strictSame([...inCode].sort(), [...defined].sort(), 'every step has its code, and every citation its step');
   t.strictSame([...inTests].sort(), [...defined].sort(), 'and its test');
+  const elsewhere = ['model', 'node/host', 'test/model', 'test/sim'].flatMap((folder) =>
+    readdirSync(new URL(`${folder}/`, root))
+      .filter((name) => /\.(ts|qnt|md)$/.test(name))
+      .flatMap((name) => citedIn(read(`${folder}/${name}`))),
+  );
+  t.strictSame(
+    elsewhere.filter((step) => !defined.includes(step)),
+    [],
+    'what else cites the document cites what is there',
+  );
+  const modelled = new Set(['agreement.qnt', 'pbft.qnt'].flatMap((name) => citedIn(read(`model/${name}`))));
+  const unmodelled = defined.filter((step) => /^[PV]/.test(step) && !modelled.has(step));
+  t.strictSame(unmodelled, [], 'the phases and view change are modelled');
 });
