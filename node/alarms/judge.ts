@@ -297,7 +297,9 @@ function keyInUse({ seen, head, self }: AlarmFacts): Finding<'KEY_IN_USE'> | nul
   return {
     code: 'KEY_IN_USE',
     message:
-      "This node's validator key signed what this node did not: another process has it, or an old data folder was put back. It does not vote.",
+      seen.abstainThrough === null
+        ? "Another process runs with this node's validator key. This node does not vote until it is started again."
+        : `This node's validator key signed what its database does not know: an old data folder was put back, or another process has the key. It does not vote up to block ${seen.abstainThrough}.`,
     missing: head.validators.filter(({ address }) => equalBytes(address, self)),
     sinceMs: seen.keyInUseSinceMs,
   };

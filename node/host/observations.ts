@@ -91,6 +91,11 @@ export class Observations {
     return this.#keyInUseSinceMs;
   }
 
+  /** Up to which height its key binds this node to silence; null when another process with the key is running. */
+  get abstainThrough(): Height | null {
+    return this.#abstainThrough;
+  }
+
   /** Between the last two blocks that were committed here. */
   get blockIntervalMs(): number | null {
     return this.#blockIntervalMs;

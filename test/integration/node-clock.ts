@@ -55,15 +55,17 @@ export class Leap {
 export class MortalClock implements Clock {
   readonly #timers = new Map<() => void, { readonly atMs: number; readonly call: () => void }>();
   readonly #leap: Leap;
+  readonly #skewMs: number;
   #dead = false;
 
-  constructor(leap = new Leap()) {
+  constructor(leap = new Leap(), skewMs = 0) {
     this.#leap = leap;
+    this.#skewMs = skewMs;
     leap.clocks.add(this);
   }
 
   nowMs(): number {
-    return systemClock.nowMs() + this.#leap.offsetMs;
+    return systemClock.nowMs() + this.#leap.offsetMs + this.#skewMs;
   }
 
   after(delayMs: number, call: () => void): () => void {

@@ -26,7 +26,9 @@ export class Cluster {
   /** By index of the validator set; undefined where none runs. */
   readonly running: (RunningNode | undefined)[];
   /** For nodes that are started from now on. */
-  options: Pick<NodeOptions, 'keepStates' | 'snapshots'> = {};
+  options: Pick<NodeOptions, 'keepStates' | 'snapshots' | 'log' | 'disk'> = {};
+  /** How far the clocks of nodes that are started from now on are ahead. */
+  skewMs = 0;
 
   constructor(net: Consortium) {
     this.net = net;
@@ -36,7 +38,7 @@ export class Cluster {
   /** Starts validator `index` on a database, on the in-memory network unless another is given. */
   async start(index: number, kv: KeyValueStore, network?: Network): Promise<EmrNode> {
     const { validator, peerId } = this.net.hospitals[index] as Hospital;
-    const clock = new MortalClock(this.leap);
+    const clock = new MortalClock(this.leap, this.skewMs);
     const memory = network === undefined ? this.hub.join(peerId) : null;
     const fatal: unknown[] = [];
     const node = await createNode({
