@@ -6,8 +6,9 @@ import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import { verifyCertificate } from '../../common/protocol/block.ts';
 import type { SignedMessage } from '../../consensus/messages.ts';
 import type { SafetyRecord } from '../../consensus/safety-record.ts';
-import { executeBlock, type StoredBlock, toyGenesis, txKey } from './toy-chain.ts';
+import { executeBlock, MAX_DRIFT_MS, setAfter, type StoredBlock, toyGenesis, txKey } from './toy-chain.ts';
 import type { ToyConsortium } from './toy-crypto.ts';
+import { type Electorate, VoteChecker } from './vote-checker.ts';
 
 /** A property did not hold. */
 export class Violation extends Error {}
@@ -23,17 +24,22 @@ export interface DurableState {
 export class Checkers {
   readonly #consortium: ToyConsortium;
   readonly #signed = new Map<string, string>();
+  readonly #votes = new VoteChecker();
   /** The one chain: index i is height i + 1. */
   readonly chain: StoredBlock[] = [];
   readonly #txHeights = new Map<string, number>();
+  /** How far each process's chain was durable when it said so, by place. */
+  readonly #durableHeights = new Map<number, number>();
   evidence = 0;
+  /** The furthest that the clock of a node was ever ahead of true time. */
+  #mostAheadMs = 0;
 
   constructor(consortium: ToyConsortium) {
     this.#consortium = consortium;
   }
 
   /** An honest node signed and is about to send. `disk` is what would survive if it lost power now. */
-  signed(node: number, { body }: SignedMessage, disk: DurableState): void {
+  signed(node: number, { body }: SignedMessage, disk: DurableState, electorate: Electorate): void {
     if (body.kind === 'status' || body.kind === 'echo') return;
     if (body.view > MAX_SANE_VIEW) throw new Violation(`node ${node} followed somebody to view ${body.view}`);
     if (body.kind === 'newView') return;
@@ -45,6 +51,11 @@ export class Checkers {
     const before = this.#signed.get(key);
     if (before !== undefined && before !== content) throw new Violation(`double vote: ${key}`);
     this.#signed.set(key, content);
+    if (body.kind === 'prepare' || body.kind === 'commit') {
+      const { kind, height, view } = body;
+      const problem = this.#votes.note({ member: node, kind, height, view, digest: content }, electorate);
+      if (problem !== null) throw new Violation(problem);
+    }
     const { record } = disk;
     if (record === null || record.height !== body.height) throw new Violation(`nothing durable covers ${key}`);
     if (body.kind === 'commit') {
@@ -54,13 +65,31 @@ export class Checkers {
     }
   }
 
+  /** The clock of a node is this far ahead of true time. */
+  clockAt(aheadMs: number): void {
+    this.#mostAheadMs = Math.max(this.#mostAheadMs, aheadMs);
+  }
+
+  /** An honest node starts, with `height` blocks on its disk: none that it had committed is gone. */
+  started(place: number, height: number): void {
+    const before = this.#durableHeights.get(place) ?? 0;
+    if (height < before) throw new Violation(`node ${place} lost committed blocks: ${before}, now ${height}`);
+  }
+
+  /** Somebody put an older folder in place of the one that was there. */
+  putBack(place: number, height: number): void {
+    this.#durableHeights.set(place, height);
+  }
+
   /** An honest node made a block durable as final. */
-  committed(node: number, stored: StoredBlock): void {
+  committed(place: number, stored: StoredBlock, nowMs = Number.POSITIVE_INFINITY): void {
     const { block, certificate } = stored;
     const { height } = block.header;
-    const { validators, engine } = this.#consortium;
-    const verdict = verifyCertificate(block.header, block.hash, certificate, validators, engine);
-    if (!verdict.ok) throw new Violation(`height ${height} at node ${node}: ${verdict.code}`);
+    this.#durableHeights.set(place, height);
+    const parent = this.chain[height - 2]?.block ?? toyGenesis(this.#consortium);
+    const { validators } = setAfter(this.#consortium, parent);
+    const verdict = verifyCertificate(block.header, block.hash, certificate, validators, this.#consortium.engine);
+    if (!verdict.ok) throw new Violation(`height ${height} at node ${place}: ${verdict.code}`);
     const known = this.chain[height - 1];
     if (known !== undefined) {
       if (!equalBytes(known.block.hash, block.hash)) throw new Violation(`disagreement at height ${height}`);
@@ -69,8 +98,9 @@ export class Checkers {
       }
       return;
     }
+    if (block.header.timestampMs > nowMs + this.#mostAheadMs + MAX_DRIFT_MS)
+      throw new Violation(`height ${height} is from the future`);
     if (height !== this.chain.length + 1) throw new Violation(`height ${height} before its parent`);
-    const parent = this.chain[height - 2]?.block ?? toyGenesis(this.#consortium);
     const executed = executeBlock(this.#consortium, parent, block, null);
     if (!executed.ok) throw new Violation(`height ${height} cannot be executed: ${executed.code}`);
     for (const tx of block.block.txs) {

@@ -1,47 +1,68 @@
 /** A consortium of simulated nodes under one clock, with what scenarios do to them. */
-import type { Certificate } from '../../common/protocol/block.ts';
 import type { ConsensusParams } from '../../consensus/types.ts';
 import { Checkers } from './checkers.ts';
-import { SimNode, type Surroundings, type Weakness } from './node.ts';
-import { toyTx } from './toy-chain.ts';
+import { SimNode, type Surroundings } from './node.ts';
+import { type SetChange, setChangeTx, SPARE_MEMBERS, toyTx } from './toy-chain.ts';
 import { type ToyConsortium, toyConsortium } from './toy-crypto.ts';
 import { World } from './world.ts';
 
 const consortia = new Map<number, ToyConsortium>();
+
+/** Beside what the seed decides. */
+export interface ClusterOptions {
+  /** Nodes beside the founders' that follow the chain and may be voted in. */
+  readonly spares?: number;
+  readonly params?: ConsensusParams;
+}
 
 export class Cluster implements Surroundings {
   readonly world: World;
   readonly consortium: ToyConsortium;
   readonly checkers: Checkers;
   readonly nodes: readonly SimNode[];
-  readonly params: ConsensusParams = { viewTimeoutMs: 200, viewTimeoutCapMs: 1_600 };
+  readonly params: ConsensusParams;
   readonly demotionBlocks = 16;
-  weakness: Weakness | null = null;
-  twin: SimNode | null = null;
-  /** How long a node that ended by itself stays down; null means that the scenario starts it again. */
+  /** How long a node that ended by itself stays down, at most; null means that the scenario starts it again. */
   downtimeMs: number | null = null;
+  /** Further processes with the key of one of the nodes: they hear and say what that node may hear and say. */
+  readonly twins: SimNode[] = [];
   #txs = 0;
 
-  constructor(seed: number, validatorCount: number) {
+  constructor(seed: number, validatorCount: number, options: ClusterOptions = {}) {
     this.world = new World(seed);
     this.consortium = consortia.get(validatorCount) ?? toyConsortium(validatorCount);
     consortia.set(validatorCount, this.consortium);
     this.checkers = new Checkers(this.consortium);
-    this.nodes = this.consortium.validators.map((_, index) => new SimNode(this, index));
+    this.params = options.params ?? { viewTimeoutMs: 200, viewTimeoutCapMs: 1_600 };
+    const members = validatorCount + Math.min(options.spares ?? 0, SPARE_MEMBERS);
+    this.nodes = Array.from({ length: members }, (_, member) => new SimNode(this, member));
   }
 
+  /** All but further processes: those are a scenario's business. */
   startAll(): void {
     for (const node of this.nodes) if (!node.isUp) node.start();
   }
 
-  node(index: number): SimNode {
-    const node = this.nodes[index];
-    if (node === undefined) throw new Error(`no node ${index}`);
+  node(member: number): SimNode {
+    const node = this.nodes[member];
+    if (node === undefined) throw new Error(`no node ${member}`);
     return node;
   }
 
   get honest(): readonly SimNode[] {
     return this.nodes.filter((n) => n.behaviour === null);
+  }
+
+  processesOf(member: number): readonly SimNode[] {
+    const node = this.node(member);
+    return this.twins.length === 0 ? [node] : [node, ...this.twins.filter((t) => t.member === member)];
+  }
+
+  /** A second process with the key of `member`. */
+  addTwin(member: number): SimNode {
+    const twin = new SimNode(this, member, this.nodes.length + this.twins.length);
+    this.twins.push(twin);
+    return twin;
   }
 
   crashed(node: SimNode): void {
@@ -57,14 +78,16 @@ export class Cluster implements Surroundings {
     return toyTx(this.#txs);
   }
 
-  /** Gives a transaction to every node that is up, as gossip would. */
-  submit(tx: Uint8Array): void {
-    for (const node of this.nodes) this.world.after(this.world.prng.between(0, 20), () => node.submit(tx));
+  newSetChange(change: SetChange): Uint8Array {
+    this.#txs += 1;
+    return setChangeTx(change, this.#txs);
   }
 
-  certificateOf(certificate: Certificate): Certificate {
-    if (this.weakness !== 'shortCertificate') return certificate;
-    return { ...certificate, signatures: certificate.signatures.slice(1, 3) };
+  /** Gives a transaction to every node that is up, as gossip would. */
+  submit(tx: Uint8Array): void {
+    for (const node of [...this.nodes, ...this.twins]) {
+      this.world.after(this.world.prng.between(0, 20), () => node.submit(tx));
+    }
   }
 
   /** Lowest and highest committed height among honest nodes. */

@@ -6,32 +6,16 @@ import t from 'tap';
 import type { SignedMessage } from '../../consensus/messages.ts';
 import type { ConsensusParams } from '../../consensus/types.ts';
 import { Cluster } from './cluster.ts';
-import { SimNode } from './node.ts';
+import type { DiskImage } from './disk.ts';
+import type { SimNode } from './node.ts';
 
 const isKind = (message: SignedMessage, kind: SignedMessage['body']['kind']): boolean => message.body.kind === kind;
 
-/** What a backup holds. */
-interface Backup {
-  readonly blocks: number;
-  readonly record: SimNode['disk']['record'];
-  readonly bodies: SimNode['disk']['bodies'];
-}
+const backupOf = ({ disk }: SimNode): DiskImage => disk.image();
 
-const backupOf = ({ disk }: SimNode): Backup => ({
-  blocks: disk.chain.length,
-  record: disk.record,
-  bodies: new Map(disk.bodies),
-});
-
-function putBack(node: SimNode, backup: Backup): void {
-  node.disk.chain.length = backup.blocks;
-  node.disk.record = backup.record;
-  node.disk.bodies = new Map(backup.bodies);
-}
-
-function copyDisk(from: SimNode, to: SimNode): void {
-  to.disk.chain.push(...from.disk.chain);
-  putBack(to, backupOf(from));
+function putBack(node: SimNode, backup: DiskImage): void {
+  node.disk.putBack(backup);
+  node.cluster.checkers.putBack(node.place, backup.chain.length);
 }
 
 /** So long that a process is back, and would vote again, in the view that it left. */
@@ -49,11 +33,11 @@ function scene(): Cluster {
 }
 
 /** Runs on until the disk of a node has changed `steps` times, or until height 1 is decided. */
-function runTo(cluster: Cluster, node: SimNode, steps: number): readonly Backup[] {
+function runTo(cluster: Cluster, node: SimNode, steps: number): readonly DiskImage[] {
   const backups = [backupOf(node)];
   cluster.world.run(cluster.world.nowMs + 60_000, () => {
     const last = backups.at(-1)!;
-    if (node.disk.record !== last.record || node.disk.chain.length !== last.blocks) backups.push(backupOf(node));
+    if (node.disk.record !== last.record || node.disk.chain.length !== last.chain.length) backups.push(backupOf(node));
     return backups.length > steps || cluster.heights().low === 1;
   });
   return backups;
@@ -174,7 +158,7 @@ function route(first: SimNode, second: SimNode, reaches: () => SimNode | null): 
 }
 
 function goesOn(cluster: Cluster, twin: SimNode, blocks: number): boolean {
-  const others = cluster.nodes.filter((node) => node.index !== twin.index);
+  const others = cluster.nodes.filter((node) => node.member !== twin.member);
   for (let i = 0; i < blocks; i += 1) {
     const height = Math.max(...others.map((n) => n.disk.chain.length)) + 1;
     const tx = cluster.newTx();
@@ -190,12 +174,11 @@ t.test('two processes with one key', async (t) => {
   t.test('the second one finds the first, and never votes', async (t) => {
     for (let seed = 1; seed <= 5; seed += 1) {
       const cluster = new Cluster(seed, 4);
-      const twin = new SimNode(cluster, 1);
+      const twin = cluster.addTwin(1);
       cluster.startAll();
       t.ok(goesOn(cluster, twin, 3));
-      cluster.twin = twin;
       // On a copy of the folder, or on an empty one.
-      if (seed % 2 === 0) copyDisk(cluster.node(1), twin);
+      if (seed % 2 === 0) putBack(twin, backupOf(cluster.node(1)));
       twin.start();
       t.ok(goesOn(cluster, twin, 8));
       t.same(keyReports(twin).at(-1), null, 'it gave up');
@@ -211,14 +194,13 @@ t.test('two processes with one key', async (t) => {
   t.test('both at once: neither votes, the others go on, and one alone is welcome again', async (t) => {
     for (let seed = 1; seed <= 5; seed += 1) {
       const cluster = new Cluster(seed, 4);
-      const twin = new SimNode(cluster, 1);
-      cluster.twin = twin;
+      const twin = cluster.addTwin(1);
       cluster.startAll();
       twin.start();
       t.ok(goesOn(cluster, twin, 4));
       t.same([keyReports(twin).at(-1), keyReports(cluster.node(1)).at(-1)], [null, null]);
       twin.crash();
-      cluster.twin = null;
+      cluster.twins.length = 0;
       cluster.node(1).crash();
       cluster.node(1).start();
       cluster.world.run(cluster.world.nowMs + 3_000);
@@ -232,10 +214,9 @@ t.test('two processes with one key', async (t) => {
       const cluster = new Cluster(seed, 4);
       const { world } = cluster;
       const first = cluster.node(1);
-      const twin = new SimNode(cluster, 1);
+      const twin = cluster.addTwin(1);
       cluster.startAll();
       t.ok(goesOn(cluster, twin, 2));
-      cluster.twin = twin;
       // The newest connection, as a rule; sometimes this one and sometimes that one.
       route(first, twin, () => (seed % 2 === 0 ? twin : world.prng.chance(500) ? first : twin));
       twin.start();
@@ -245,7 +226,7 @@ t.test('two processes with one key', async (t) => {
 });
 
 function goesOnWithout(cluster: Cluster, gone: number, twin: SimNode): boolean {
-  const up = cluster.nodes.filter((node) => node.index !== gone && node.isUp);
+  const up = cluster.nodes.filter((node) => node.member !== gone && node.isUp);
   const height = Math.max(...up.map((n) => n.disk.chain.length)) + 1;
   const tx = cluster.newTx();
   cluster.submit(tx);

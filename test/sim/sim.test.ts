@@ -2,13 +2,15 @@ import t from 'tap';
 import { bytesToHex } from '../../common/bytes.ts';
 import type { BlockHeader } from '../../common/protocol/block.ts';
 import type { SignedMessage } from '../../consensus/messages.ts';
-import { VoteBook } from '../../consensus/votes.ts';
-import { BEHAVIOURS, obedient, wrongField } from './adversary.ts';
+import { BEHAVIOURS, newPlot, obedient, wrongField } from './adversary.ts';
 import { Checkers } from './checkers.ts';
 import { Cluster } from './cluster.ts';
-import { SimNode } from './node.ts';
+import type { SimNode } from './node.ts';
 import { Prng } from './prng.ts';
-import { randomRun } from './random-run.ts';
+import { FAULT_KINDS } from './faults.ts';
+import { randomRun, type RunResult } from './random-run.ts';
+import { readRegressions } from './regressions.ts';
+import { runSeeds } from './seed-runner.ts';
 import { buildBlock, toyGenesis } from './toy-chain.ts';
 import { signAs } from './lone-replica.ts';
 
@@ -29,12 +31,30 @@ function until(cluster: Cluster, height: number, boundMs: number): number {
   return done ? cluster.world.nowMs - beganMs : -1;
 }
 
-t.test('random runs: every property holds, and a seed repeats a run exactly', async (t) => {
-  for (let seed = 1; seed <= 200; seed += 1) {
-    const { violation, byzantine } = randomRun(seed);
-    if (violation !== null) t.fail(`seed ${seed}, Byzantine: ${byzantine.join() || 'none'}: ${violation}`);
+const SEEDS = 150;
+
+t.test('random runs: every property holds', async (t) => {
+  const kept = readRegressions();
+  const results: RunResult[] = [];
+  const seeds = new Set([...kept, ...Array.from({ length: SEEDS }, (_, i) => i + 1)]);
+  await runSeeds(seeds, 2, { patches: [], options: {} }, (result) => void results.push(result));
+  t.equal(results.length, seeds.size);
+  for (const { seed, violation } of results) if (violation !== null) t.fail(`seed ${seed}: ${violation}`);
+  const drawn = new Set(results.flatMap((r) => r.faults));
+  t.equal(drawn.size, FAULT_KINDS.length, 'every kind of fault was there');
+  t.ok(
+    results.some((r) => r.setChanges > 0) &&
+      results.some((r) => r.lostWrites > 0) &&
+      results.some((r) => r.highestView > 2),
+  );
+});
+
+t.test('a seed repeats a run exactly, on whatever thread', async (t) => {
+  for (const seed of [7, 36, 75]) {
+    const here = randomRun(seed);
+    t.strictSame(randomRun(seed), here);
+    await runSeeds([seed], 1, { patches: [], options: {} }, (there) => void t.strictSame(there, here));
   }
-  for (const seed of [7, 36, 75]) t.strictSame(randomRun(seed), randomRun(seed));
   t.not(randomRun(7).trace, randomRun(8).trace);
 });
 
@@ -162,7 +182,8 @@ t.test('each way of misbehaving, by f of 4 and f of 7, with blocks flowing', asy
     for (const make of BEHAVIOURS) {
       const cluster = new Cluster(3, validators);
       const faulty = [1, 3].slice(0, Math.floor((validators - 1) / 3));
-      for (const index of faulty) cluster.node(index).behaviour = make(new Prng(index));
+      const plot = newPlot();
+      for (const index of faulty) cluster.node(index).behaviour = make(new Prng(index), plot);
       cluster.startAll();
       for (let height = 1; height <= 8; height += 1) {
         cluster.submit(cluster.newTx());
@@ -177,9 +198,8 @@ t.test('each way of misbehaving, by f of 4 and f of 7, with blocks flowing', asy
 t.test('two processes with one key: the others agree and go on', async (t) => {
   for (let seed = 1; seed <= 5; seed += 1) {
     const cluster = four(seed);
-    const twin = new SimNode(cluster, 1);
+    const twin = cluster.addTwin(1);
     for (const node of [cluster.node(1), twin]) node.behaviour = obedient;
-    cluster.twin = twin;
     cluster.startAll();
     twin.start();
     for (let height = 1; height <= 8; height += 1) {
@@ -192,42 +212,6 @@ t.test('two processes with one key: the others agree and go on', async (t) => {
 });
 
 t.test('the checkers notice', async (t) => {
-  const violations = (weakness: Parameters<typeof randomRun>[1], seeds: number): readonly string[] =>
-    Array.from({ length: seeds }, (_, i) => randomRun(i + 1, weakness).violation).filter((v) => v !== null);
-
-  t.test('a replica that forgets its record', async (t) => {
-    t.match(violations('forgetsRecord', 40).join(), /double vote/);
-  });
-
-  t.test('a host that sends before it syncs', async (t) => {
-    t.match(violations('neverSyncs', 2).join(), /nothing durable covers/);
-  });
-
-  t.test('a certificate one signature short', async (t) => {
-    t.match(violations('shortCertificate', 2).join(), /CERTIFICATE_QUORUM/);
-  });
-
-  t.test('a core that decides with one vote too few', async (t) => {
-    const original = VoteBook.prototype.quorumFor;
-    t.teardown(() => {
-      VoteBook.prototype.quorumFor = original;
-    });
-    VoteBook.prototype.quorumFor = function (view, digest) {
-      const signatures = this.signersOf(view, digest);
-      return signatures.length >= 2 ? { view, digest, signatures } : null;
-    };
-    t.match(violations(null, 4).join(), /CERTIFICATE_QUORUM/);
-  });
-
-  t.test('a block that was voted for without executing it', async (t) => {
-    const cluster = four();
-    cluster.weakness = 'skipsExecution';
-    cluster.node(1).behaviour = wrongField('stateRoot', new Prng(1));
-    cluster.startAll();
-    cluster.submit(cluster.newTx());
-    t.throws(() => until(cluster, 1, 5_000), /cannot be executed/);
-  });
-
   t.test('two blocks at one height, and a second body under one hash', async (t) => {
     const { consortium } = four();
     const checkers = new Checkers(consortium);
@@ -245,5 +229,8 @@ t.test('the checkers notice', async (t) => {
     t.throws(() => checkers.committed(2, commit(1_001, [])), /disagreement/);
     const body = { ...first.block, block: { ...first.block.block, txs: [Uint8Array.of(2)] } };
     t.throws(() => checkers.committed(2, { ...first, block: body }), /different bodies/);
+    const short = { ...first.certificate, signatures: first.certificate.signatures.slice(1) };
+    t.throws(() => checkers.committed(3, { ...first, certificate: short }), /CERTIFICATE_QUORUM/);
+    t.throws(() => checkers.started(1, 0), /lost committed blocks/);
   });
 });

@@ -1,8 +1,10 @@
 /**
- * Virtual time and the network between nodes: loss, duplication, reordering, delay and partitions, all from the seed.
- * Nothing in here knows about consensus.
+ * Virtual time and the network between nodes: loss, duplication, reordering, delay, floods, partitions, links that carry in
+ * one direction only or slowly; all from the seed. Nothing in here knows about consensus.
  */
+import type { Verdict } from '../../common/errors.ts';
 import type { SignedMessage } from '../../consensus/messages.ts';
+import type { Verified } from '../../consensus/types.ts';
 import { Prng } from './prng.ts';
 
 export interface NetworkWeather {
@@ -31,13 +33,13 @@ interface Scheduled {
   readonly run: () => void;
 }
 
-/** What travels: its bytes, and what the receivers' decoding and verification of these bytes gave (it is the same for all). */
+/** What travels: its bytes, and what decoding and verifying them against one set gave: the same for all who have that set. */
 export interface Parcel {
   readonly bytes: Uint8Array;
-  opened?: unknown;
+  opened?: { readonly against: Uint8Array; readonly verdict: Verdict<Verified<SignedMessage>> };
 }
 
-/** For scripted scenarios: whether the message passes. */
+/** Whether the message passes. */
 export type Filter = (from: number, to: number, message: SignedMessage) => boolean;
 
 export class World {
@@ -47,6 +49,12 @@ export class World {
   filter: Filter | null = null;
   /** Nodes in different cells do not hear each other; absent means no partition. */
   cells: readonly number[] | null = null;
+  /** Links `from * 64 + to` that carry nothing; the other direction may still work. */
+  readonly cutLinks = new Set<number>();
+  /** Links that take this many milliseconds more. */
+  readonly slowLinks = new Map<number, number>();
+  /** Copies of each message, beside those that `duplicatePerMille` makes. */
+  copies = 1;
   /** Running hash of everything that happened: equal for equal seeds. */
   trace = 0;
   deliveries = 0;
@@ -69,20 +77,32 @@ export class World {
   carry(from: number, to: number, deliver: () => void): void {
     const { weather, prng } = this;
     if (prng.chance(weather.lossPerMille)) return;
-    const copies = prng.chance(weather.duplicatePerMille) ? 2 : 1;
+    const copies = this.copies + (prng.chance(weather.duplicatePerMille) ? 1 : 0);
+    const lateMs = this.slowLinks.get(linkOf(from, to)) ?? 0;
     for (let copy = 0; copy < copies; copy += 1) {
       const slowMs = prng.chance(weather.slowPerMille) ? prng.between(0, weather.slowDelayMs) : 0;
-      this.after(prng.between(weather.minDelayMs, weather.maxDelayMs) + slowMs, () => {
+      this.after(prng.between(weather.minDelayMs, weather.maxDelayMs) + slowMs + lateMs, () => {
         if (!this.connected(from, to)) return;
         this.deliveries += 1;
-        this.note(from * 64 + to);
+        this.note(linkOf(from, to));
         deliver();
       });
     }
   }
 
   connected(from: number, to: number): boolean {
+    if (this.cutLinks.size > 0 && this.cutLinks.has(linkOf(from, to))) return false;
     return this.cells === null || this.cells[from] === this.cells[to];
+  }
+
+  /** All links carry again, at their own speed. */
+  heal(): void {
+    this.weather = FAIR_WEATHER;
+    this.cells = null;
+    this.cutLinks.clear();
+    this.slowLinks.clear();
+    this.copies = 1;
+    this.filter = null;
   }
 
   /** Runs what is scheduled until `untilMs`, or until `done` says so after an event. Whether it was done. */
@@ -129,6 +149,8 @@ export class World {
     heap[at] = last;
   }
 }
+
+export const linkOf = (from: number, to: number): number => from * 64 + to;
 
 const before = (a: Scheduled, b: Scheduled): boolean =>
   a.atMs < b.atMs || (a.atMs === b.atMs && a.sequence < b.sequence);
