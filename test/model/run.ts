@@ -3,7 +3,8 @@
  *
  * 1. All states of agreement.qnt within its bounds; the search must come to its end.
  * 2. The same with one protection less, for each of them: each must be found unsafe.
- * 3. N random walks through each instance of pbft.qnt from seed S on, with all invariants; each walk is replayed.
+ * 3. The scenarios of scenarios.qnt; each is replayed on the core.
+ * 4. N random walks through each instance of pbft.qnt from seed S on, with all invariants; each walk is replayed.
  *
  * Exit code 1 when something did not hold. `--keep` does the walks alone and writes those that show most to model/traces,
  * for npm test.
@@ -98,6 +99,8 @@ const search = (instance: string): Promise<Outcome> =>
     ...SEARCH_WITNESSES,
   );
 
+/** After so many it is of no use to go on. */
+const MAX_FAILURES = 20;
 const failures: string[] = [];
 const witnessed = new Map<string, number>();
 const kept: { readonly name: string; readonly trace: ModelTrace }[] = [];
@@ -135,19 +138,31 @@ async function walk({ instance, count }: (typeof WALKED)[number]): Promise<void>
   for (const [name, n] of outcome.witnessed) witnessed.set(name, (witnessed.get(name) ?? 0) + n);
   const files = readdirSync(scratch).filter((name) => name.startsWith(`${instance}.`));
   let steps = 0;
-  for (const file of files.sort()) {
-    const trace = parseItf(readFileSync(join(scratch, file), 'utf8'), count);
-    steps += trace.steps.length;
-    kept.push({ name: file.replace('.itf.json', '.jsonl'), trace });
-    try {
-      replay(trace);
-    } catch (error) {
-      failures.push(`${file}: core and model part at ${error instanceof Error ? error.message : String(error)}`);
-      if (failures.length > 20) throw error;
-    }
-  }
+  for (const file of files.sort()) steps += replayOne(file, count, file.replace('.itf.json', '.jsonl'));
   if (!outcome.violated && files.length < walks) failures.push(`${instance}: ${files.length} walks were written`);
   console.log(`pbft.qnt: ${instance}: ${files.length} walks, ${steps} steps, replayed on the core`);
+}
+
+async function playScenarios(): Promise<void> {
+  const out = join(scratch, 'scenario.{test}.itf.json');
+  await quint(['test', 'scenarios.qnt', '--backend=typescript', '--verbosity=1', `--out-itf=${out}`, '--seed=1']);
+  const files = readdirSync(scratch).filter((name) => name.startsWith('scenario.'));
+  for (const file of files) replayOne(file, 4, file.replace(/^scenario\.(\w+)Test\.itf\.json$/, '$1.jsonl'));
+  if (files.length === 0) failures.push('no scenario was written');
+  console.log(`scenarios.qnt: ${files.length} scenarios, replayed on the core`);
+}
+
+/** @returns how many steps it has */
+function replayOne(file: string, count: number, name: string): number {
+  const trace = parseItf(readFileSync(join(scratch, file), 'utf8'), count);
+  kept.push({ name, trace });
+  try {
+    replay(trace);
+  } catch (error) {
+    failures.push(`${file}: core and model part at ${error instanceof Error ? error.message : String(error)}`);
+    if (failures.length > MAX_FAILURES) throw error;
+  }
+  return trace.steps.length;
 }
 
 /** Some at a time, in order: as many as there are processors. */
@@ -187,6 +202,11 @@ function keepTheBest(): void {
   const folder = join(MODEL, 'traces');
   for (const name of readdirSync(folder)) rmSync(join(folder, name));
   const seen = new Set<string>();
+  const scenarios = kept.filter(({ name }) => !/\.\d+\.jsonl$/.test(name));
+  for (const { name, trace } of scenarios) {
+    for (const feature of features(trace)) seen.add(feature);
+    writeFileSync(join(folder, name), printKept(trace));
+  }
   const news = (trace: ModelTrace): number => [...features(trace)].filter((f) => !seen.has(f)).length;
   for (;;) {
     const best = kept.reduce((a, b) => (news(b.trace) > news(a.trace) ? b : a));
@@ -200,6 +220,7 @@ function keepTheBest(): void {
 try {
   const started = Date.now();
   await quint(['typecheck', 'instances.qnt']);
+  await playScenarios();
   const searches = [searchAll, ...WEAKENED.map((name) => () => searchWeakened(name))];
   const walking = WALKED.map((w) => () => walk(w));
   const jobs = values.keep === true ? walking : [...searches, ...walking];
@@ -209,7 +230,7 @@ try {
   console.log(`reached: ${[...witnessed].map(([name, n]) => `${name} ${n}`).join(', ')}`);
   if (values.keep === true) keepTheBest();
   for (const failure of failures) console.log(`\n${failure}`);
-  console.log(`${jobs.length} checks, ${failures.length} failures, ${Math.round((Date.now() - started) / 1000)} s`);
+  console.log(`${jobs.length + 1} checks, ${failures.length} failures, ${Math.round((Date.now() - started) / 1000)} s`);
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
