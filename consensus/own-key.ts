@@ -16,7 +16,7 @@ import {
   type Status,
 } from './messages.ts';
 import { covers } from './safety-record.ts';
-import { emit, firstSinceTick, type HeightState, type PeerClaim, type ReplicaState } from './state.ts';
+import { emit, firstSinceTick, type HeightState, type PeerClaim, persist, type ReplicaState } from './state.ts';
 import { RETRANSMIT_MS, startTimer } from './timers.ts';
 import type { Verified } from './types.ts';
 
@@ -162,6 +162,8 @@ export function takesUpKey(state: ReplicaState): boolean {
     return false;
   }
   key.use = 'ours';
+  // [R6] From now on this disk says that the key was taken up.
+  if (!key.wasTakenUp) persist(state, state.current.record, null);
   return true;
 }
 
@@ -201,10 +203,11 @@ function answerTwin(state: ReplicaState, incarnation: Uint8Array): void {
   emit(state, { kind: 'answer', to: null, message });
 }
 
+/** Durable: the next process starts from a head that says nothing of what was found out now. */
 function abstain(state: ReplicaState, through: Height): void {
-  const { key } = state;
-  if (through <= key.abstainThrough || key.use === 'shared') return;
-  key.abstainThrough = through;
+  const { record } = state.current;
+  if (through <= record.abstainThrough || state.key.use === 'shared') return;
+  persist(state, { ...record, abstainThrough: through }, null);
   emit(state, { kind: 'report', report: { kind: 'keyInUse', abstainThrough: through } });
 }
 

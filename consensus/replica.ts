@@ -63,7 +63,7 @@ export class Replica {
 
   /** [R2, R5] First start and restart: what the record promised is taken up again; its votes go out again with the key's. */
   static open(options: ReplicaOptions): { readonly replica: Replica; readonly effects: readonly Effect[] } {
-    const { identity, incarnation, head, params, leaders } = options;
+    const { identity, incarnation, head, params, leaders, record } = options;
     assert(incarnation.length === INCARNATION_BYTES, 'the incarnation has its length');
     const state: ReplicaState = {
       identity,
@@ -72,13 +72,13 @@ export class Replica {
       due: false,
       key: {
         incarnation,
-        startHeight: head.height,
+        startHeight: record === null ? 0 : head.height,
+        wasTakenUp: record !== null,
         use: 'asking',
         echoed: new Set(),
         predecessor: 'none',
-        abstainThrough: 0,
       },
-      current: emptyHeight(head.height + 1, membershipOf(identity, head, leaders)),
+      current: emptyHeight(head.height + 1, membershipOf(identity, head, leaders), record?.abstainThrough ?? 0),
       ahead: new Map(),
       peers: new Map(),
       doneSinceTick: new Set(),
@@ -238,7 +238,8 @@ function onCommitted(state: ReplicaState, input: Extract<Input, { readonly kind:
   const isSameSet = equalBytes(input.head.validatorsHash, state.head.validatorsHash);
   state.head = input.head;
   state.params = input.params;
-  state.current = emptyHeight(input.head.height + 1, membershipOf(state.identity, input.head, input.leaders));
+  const members = membershipOf(state.identity, input.head, input.leaders);
+  state.current = emptyHeight(input.head.height + 1, members, state.current.record.abstainThrough);
   state.ahead = new Map();
   if (!isSameSet) {
     state.peers.clear();

@@ -28,6 +28,8 @@ export const safetyRecord = struct({
   votes: list(castVote, VOTE_KINDS.length),
   /** The prepared certificate of the highest view. Its block's body is stored too. */
   prepared: nullable(preparedCertificate),
+  /** Nothing is promised up to this height, whatever else is in here [R4, R6]. Carried on from record to record. */
+  abstainThrough: uint(),
 });
 export type SafetyRecord = TypeOf<typeof safetyRecord>;
 
@@ -50,7 +52,7 @@ export function bodiesOf(record: SafetyRecord): readonly Hash[] {
  */
 export function permits(record: SafetyRecord | null, message: UnsignedMessage): boolean {
   if (message.kind === 'status' || message.kind === 'echo') return true;
-  if (record === null || record.height !== message.height) return false;
+  if (record === null || record.height !== message.height || message.height <= record.abstainThrough) return false;
   switch (message.kind) {
     case 'prePrepare':
     case 'prepare':
@@ -84,7 +86,9 @@ export function covers(record: SafetyRecord, promise: HeardPromise): boolean {
  * @returns the reason why `next` must not replace `previous`: that is a bug, and the node stops
  */
 export function checkSuccession(previous: SafetyRecord | null, next: SafetyRecord): Verdict {
-  if (previous === null || next.height > previous.height) return accept(undefined);
+  if (previous === null) return accept(undefined);
+  if (next.abstainThrough < previous.abstainThrough) return reject('RECORD_ABSTENTION', 'an abstention is forgotten');
+  if (next.height > previous.height) return accept(undefined);
   if (next.height < previous.height) return reject('RECORD_HEIGHT', 'an earlier height');
   if (next.view < previous.view) return reject('RECORD_VIEW', 'an earlier view');
   for (const before of previous.votes) {

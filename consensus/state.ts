@@ -112,16 +112,19 @@ export interface PeerClaim {
 export interface KeyState {
   /** This process's own. */
   readonly incarnation: Uint8Array;
-  /** The head that it started from: no process before it can have shown a higher one, unless the disk was replaced. */
+  /**
+   * The head that it started from: no process before it can have shown a higher one, unless the disk was replaced. 0
+   * where nothing on disk says that the key was ever taken up: then whoever did had another disk.
+   */
   readonly startHeight: Height;
+  /** Whether there is a record of earlier processes. */
+  readonly wasTakenUp: boolean;
   /** `shared`: until the end of this process it promises nothing [R7]. */
   use: 'asking' | 'ours' | 'shared';
   /** Who has answered while it was asking. */
   readonly echoed: Set<number>;
   /** Another process with this key: one that is alive has a tick to say so [R7]. */
   predecessor: 'none' | 'known' | 'awaited' | 'silent';
-  /** Nothing is promised up to this height [R4, R6]. */
-  abstainThrough: Height;
 }
 
 export interface ReplicaState {
@@ -160,13 +163,13 @@ export function emptyView(): ViewState {
   return { mandate: null, newView: null, proposal: null, prePrepare: null, proposing: false, own: new Map() };
 }
 
-export function emptyHeight(height: Height, members: Membership): HeightState {
+export function emptyHeight(height: Height, members: Membership, abstainThrough: Height): HeightState {
   return {
     height,
     members,
     prepares: new VoteBook(members.count, members.quorum),
     commits: new VoteBook(members.count, members.quorum),
-    record: { height, view: 0, votes: [], prepared: null },
+    record: { height, view: 0, votes: [], prepared: null, abstainThrough },
     mode: 'normal',
     view: 0,
     blocks: new Map(),
@@ -198,7 +201,7 @@ export const leaderOfView = (height: HeightState, view: View): number => leaderO
 /** Whether this replica may promise anything at this height at all [R4-R7]. */
 export function mayVote(state: ReplicaState): boolean {
   const { current, key } = state;
-  return current.members.self !== null && key.use === 'ours' && current.height > key.abstainThrough;
+  return current.members.self !== null && key.use === 'ours' && current.height > current.record.abstainThrough;
 }
 
 /** Whether this is the first time since the last tick. */
@@ -234,6 +237,7 @@ export function persist(state: ReplicaState, record: SafetyRecord, block: Propos
   const height = state.current;
   const before = height.record;
   assert(record.height === height.height && record.view >= before.view, 'promises are not taken back');
+  assert(record.abstainThrough >= before.abstainThrough, 'nor are abstentions');
   for (const { view, digest, vote } of record.votes) {
     assert(view <= record.view, 'no vote is cast in a view that was not entered');
     const cast = castIn(height, vote, view);

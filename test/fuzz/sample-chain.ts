@@ -22,6 +22,6 @@ export const chain = await (async () => {
   const safety = await openSafetyStore(kv);
   const block = { hash: last.hash, header: last.header, block: { ...(await store.blockAt(3)) } as never };
   const votes = [{ vote: 'prepare' as const, view: 0, digest: last.hash }];
-  await safety.persist({ height: 4, view: 0, votes, prepared: null }, block);
+  await safety.persist({ height: 4, view: 0, votes, prepared: null, abstainThrough: 0 }, block);
   return { disk, committed, txHash: last.txHashes[0] as Uint8Array };
 })();

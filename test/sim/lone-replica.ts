@@ -33,6 +33,8 @@ export interface LoneOptions {
   readonly bodies?: readonly ProposedBlock[];
   readonly leaders?: LeaderHistory;
   readonly incarnation?: Uint8Array;
+  /** The head; that of the genesis if there is none. */
+  readonly parent?: ProposedBlock;
   /** Whether the test answers the replica's question for its own promises; else all others do, at once, with nothing. */
   readonly asks?: boolean;
 }
@@ -62,7 +64,7 @@ export class LoneReplica {
     this.consortium = toyConsortium(options.count ?? 4);
     this.self = options.self ?? 0;
     this.incarnation = options.incarnation ?? INCARNATION;
-    this.parent = toyGenesis(this.consortium);
+    this.parent = options.parent ?? toyGenesis(this.consortium);
     this.record = options.record ?? null;
     for (const body of options.bodies ?? []) this.bodies.set(bytesToHex(body.hash), body);
     const { chainId, signers } = this.consortium;

@@ -338,13 +338,20 @@ t.test('the safety record [R1]', async (t) => {
       { vote: 'commit', view: 0, digest: block.hash },
     ],
     prepared,
+    abstainThrough: 0,
   };
 
   t.test('is small, whatever is in it', async (t) => {
     const signatures = Array.from({ length: 31 }, (_, validator) => ({ validator, signature: new Uint8Array(64) }));
     const view = Number.MAX_SAFE_INTEGER;
     const votes = (['preprepare', 'prepare', 'commit'] as const).map((vote) => ({ vote, view, digest: other }));
-    const largest: SafetyRecord = { height: view, view, votes, prepared: { view, digest: other, signatures } };
+    const largest: SafetyRecord = {
+      height: view,
+      view,
+      votes,
+      prepared: { view, digest: other, signatures },
+      abstainThrough: view,
+    };
     const bytes = encode(safetyRecord, largest);
     t.ok(bytes.length <= MAX_SAFETY_RECORD_BYTES, `${bytes.length} bytes`);
     t.same(decode(safetyRecord, bytes, MAX_SAFETY_RECORD_BYTES), { ok: true, value: largest });
@@ -360,6 +367,8 @@ t.test('the safety record [R1]', async (t) => {
       permits(record, { kind, height, view, digest });
     t.ok(vote('prepare', 2, other));
     t.notOk(vote('prepare', 2, block.hash), 'a second digest');
+    const abstaining = { ...record, abstainThrough: 1 };
+    t.notOk(permits(abstaining, { kind: 'prepare', height: 1, view: 2, digest: other }), 'where it abstains');
     t.notOk(vote('prepare', 1, other), 'another view');
     t.notOk(vote('commit', 2, other), 'another kind');
     t.notOk(vote('prepare', 2, other, 2), 'another height');
@@ -382,6 +391,7 @@ t.test('the safety record [R1]', async (t) => {
     const [prepare, commit] = record.votes;
     t.equal(code({}), 'ok');
     t.equal(code({ height: 2, view: 0, votes: [], prepared: null }), 'ok');
+    t.equal(checkSuccession({ ...record, abstainThrough: 3 }, { ...record, height: 2 }).ok, false, 'nor an abstention');
     t.equal(code({ height: 0 }), 'RECORD_HEIGHT');
     t.equal(code({ view: 1 }), 'RECORD_VIEW');
     t.equal(code({ votes: [prepare!] }), 'RECORD_VOTE_LOST');

@@ -239,6 +239,7 @@ t.test('votes [P4, P5]', async (t) => {
     book.add(0, 0, digest, new Uint8Array(64));
     t.ok(book.has(0, 0));
     const lone = new LoneReplica();
+    lone.take();
     for (const view of [5, 2 ** 31, Number.MAX_SAFE_INTEGER]) {
       lone.hearVotes('prepare', [2], view, new Uint8Array(32));
       lone.hearVotes('commit', [2], view, new Uint8Array(32));

@@ -234,7 +234,8 @@ t.test('what the own record does not cover [R4]', async (t) => {
   t.test('covers: the views that were left, except a Commit without its certificate', async (t) => {
     const lone = new LoneReplica();
     const prepared = lone.preparedBy([0, 1, 2], 1, digest);
-    const record: SafetyRecord = { height: 1, view: 2, votes: [{ vote: 'prepare', view: 2, digest }], prepared };
+    const votes = [{ vote: 'prepare' as const, view: 2, digest }];
+    const record: SafetyRecord = { height: 1, view: 2, votes, prepared, abstainThrough: 0 };
     const vote = (kind: 'prepare' | 'commit', view: number, of = digest): boolean =>
       covers(record, heard({ kind, height: 1, view, digest: of }));
     t.ok(vote('prepare', 2) && vote('prepare', 1) && vote('prepare', 0, other) && vote('commit', 1));
@@ -284,6 +285,31 @@ t.test('a process whose disk is older than what its key has shown [R6]', async (
       t.equal(promised(lone).length, at === 3 ? 1 : 0, `height ${at}`);
       lone.commitTo(block);
     }
+  });
+
+  t.test('nor does the process after it, whose head says nothing any more', async (t) => {
+    const lone = new LoneReplica({ asks: true });
+    lone.hearEcho(1, { status: shown(1, 4) });
+    const again = new LoneReplica({ record: lone.record });
+    for (const at of [1, 2, 3]) {
+      again.take();
+      const block = again.block();
+      again.hearProposal(block);
+      t.equal(promised(again).length, at === 3 ? 1 : 0, `height ${at}`);
+      again.commitTo(block);
+    }
+  });
+
+  t.test('the disk of a process that took up its key says so; one that does not is no witness', async (t) => {
+    const lone = new LoneReplica();
+    const parent = lone.block();
+    t.ok(lone.record, 'a record, before any vote');
+    const wiped = new LoneReplica({ asks: true, parent });
+    wiped.hearEcho(1, { status: shown(1, 4) });
+    t.match(wiped.reports('keyInUse'), [{ abstainThrough: 2 }], 'its head came from others');
+    const known = new LoneReplica({ asks: true, parent, record: lone.record });
+    known.hearEcho(1, { status: shown(1, 4) });
+    t.same(known.reports('keyInUse'), []);
   });
 
   t.test('what is not above its own head at the start, or of a process that only asked, says nothing', async (t) => {

@@ -148,6 +148,7 @@ t.test('safety records', (t) => {
     view: 0,
     votes: [],
     prepared: null,
+    abstainThrough: 0,
     ...over,
   });
 
