@@ -24,6 +24,7 @@ class NodeProcess {
     // What nobody caught is a bug; what it has left half done, only a new start puts right.
     process.on('uncaughtException', (error) => this.fatal(error));
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => this.#told(signal));
+    if (process.platform !== 'win32') process.on('SIGUSR2', () => void this.#keepSnapshot());
   }
 
   async start(args: readonly string[]): Promise<void> {
@@ -67,6 +68,17 @@ class NodeProcess {
       process.exit(EXIT.stopped);
     }, STOP_MS).unref();
     void this.#stop(this.#running);
+  }
+
+  /** An operator wants the present state to be kept for a newcomer. */
+  async #keepSnapshot(): Promise<void> {
+    try {
+      const height = await this.#running?.keepSnapshot();
+      if (typeof height === 'number') this.#log?.info({ height }, 'the snapshot that was asked for is there');
+      else this.#log?.warn({}, 'no snapshot can be kept yet: the chain is too short, or the node is starting');
+    } catch (error) {
+      if (!this.#stopping) this.fatal(error);
+    }
   }
 
   async #stop(running: RunningNode): Promise<void> {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { EmrError } from '../../common/errors.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
 import { genesisHash } from '../../common/protocol/genesis.ts';
+import type { Height } from '../../common/protocol/primitives.ts';
 import type { ChainPort, MetricsPort, StatePort } from '../../rpc/index.ts';
 import { createRpcServer, type RpcServer } from '../../rpc/index.ts';
 import { ReleaseService } from '../custody/release-service.ts';
@@ -38,6 +39,8 @@ export interface RunOptions {
 }
 
 export interface RunningNode {
+  /** Keeps the latest state that a newcomer can begin with. @returns its height; null if there is none */
+  keepSnapshot(): Promise<Height | null>;
   /** Ends sockets, transfers, peers and disk, in this order. */
   stop(): Promise<void>;
 }
@@ -86,6 +89,7 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   await node.start();
   ciphertext.service.start();
   return {
+    keepSnapshot: () => node.snapshots.createLatest(),
     async stop() {
       await rpc.stop();
       await ciphertext.stop();

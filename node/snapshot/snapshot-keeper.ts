@@ -62,6 +62,15 @@ export class SnapshotKeeper {
     this.#work = this.create(height).catch((error: unknown) => this.#ports.failed(error));
   }
 
+  /** On demand: the highest state that is there and that a newcomer can begin with. @returns its height; null if none is */
+  async createLatest(): Promise<Height | null> {
+    const { height: head, params } = this.#ports.head();
+    const least = Math.max(1, this.#ports.history.prunedBelow);
+    let height = head;
+    while (height >= least && !isSnapshotHeight(height, params.leaderDemotionBlocks)) height -= 1;
+    return height >= least && (await this.create(height)) ? height : null;
+  }
+
   /**
    * Keeps the state of a height, and lets go of the oldest snapshots that are too many.
    * @returns false when that state is not there any more, or is none that a newcomer can begin with

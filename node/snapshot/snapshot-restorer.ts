@@ -76,7 +76,7 @@ export class SnapshotRestorer {
 
   /** Whether this node may still begin with a snapshot: until that is decided it takes no block. */
   get isPending(): boolean {
-    return !this.#isOver;
+    return !this.#isOver && (this.height !== null || this.#ports.store.head.header.height === 0);
   }
 
   /** Height of the state that is being restored. */
@@ -190,7 +190,8 @@ export class SnapshotRestorer {
       own.done.catch(() => undefined);
     };
 
-    while ((waiting.length > 0 || running.size > 0) && !this.#stopped) {
+    const isStuck = (): boolean => clock.nowMs() - lastMs >= GIVE_UP_MS;
+    while ((waiting.length > 0 || running.size > 0) && !this.#stopped && !isStuck()) {
       const idle = this.#willing().filter((peerId) => !running.has(peerId));
       for (const peerId of idle.slice(0, MAX_PARALLEL - running.size)) {
         if (waiting.length < idle.length && waiting.length + running.size < MAX_OPEN_RANGES - 1) divide(waiting);
@@ -199,11 +200,10 @@ export class SnapshotRestorer {
         begin(peerId, piece);
       }
       if (running.size > 0) await Promise.race([...running.values()].map(({ done }) => done));
-      else if (clock.nowMs() - lastMs >= GIVE_UP_MS) return false;
       else await this.#sleep(LOOK_AGAIN_MS);
     }
     await Promise.all([...running.values()].map(({ done }) => done));
-    return !this.#stopped && this.#isWhole(target);
+    return !this.#stopped && waiting.length === 0 && this.#isWhole(target);
   }
 
   #isWhole(target: RestoreTarget): boolean {

@@ -10,6 +10,8 @@ import { type Consortium, consortium, enrolPatient, type Hospital } from './node
 import { flipBit } from './node-expect.ts';
 import type { MemoryNetwork } from './node-memory-network.ts';
 
+t.setTimeout(240_000);
+
 const BLOCKS = 130;
 const SPAN = 8;
 const net = consortium({ params: { viewTimeoutMs: 500, viewTimeoutCapMs: 4_000, leaderDemotionBlocks: SPAN } });
