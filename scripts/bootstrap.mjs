@@ -13,6 +13,7 @@ const PROGRAMS = {
   test: { run: ['node_modules/tap/dist/esm/run.mjs'], dev: true },
   check: { run: ['scripts/check.mjs'], dev: true },
   format: { run: ['node_modules/prettier/bin/prettier.cjs', '--write', '.'], dev: true },
+  bench: { run: ['scripts/bench/main.ts'], dev: true },
   'build:sm2': { run: ['scripts/sm2-engine/build.mjs'], dev: true },
   model: { run: ['test/model/run.ts'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },

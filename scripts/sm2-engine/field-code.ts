@@ -173,39 +173,44 @@ const FUNCTIONS: readonly FieldFunction[] = [
   },
 ];
 
-/** Products of limbs whose indices add up to `column`. */
-function columnOf(term: Term, column: number): string {
-  const pairs: string[] = [];
-  const squares: string[] = [];
-  for (let i = Math.max(0, column - LIMBS + 1); i <= Math.min(column, LIMBS - 1); i++) {
-    const j = column - i;
-    if (term.right !== undefined) pairs.push(`${term.left}${i} * ${term.right}${j}`);
-    else if (i < j) pairs.push(`${term.left}${i} * ${term.left}${j}`);
-    else if (i === j) squares.push(`${term.left}${i} * ${term.left}${i}`);
-  }
-  if (term.right !== undefined) return pairs.join(' + ');
-  const doubled = pairs.length > 0 ? [`((${pairs.join(' + ')}) << 1)`] : [];
-  return [...doubled, ...squares].join(' + ');
-}
+const scaled = (text: string, factor: number): string => (factor === 1 ? text : `${text} << ${Math.log2(factor)}`);
 
-const signed = ({ factor }: Term | Addend, text: string): string => {
-  const sign = factor < 0 ? '- ' : '+ ';
+/**
+ * One row of a term: its left limb `row` times the limbs of its right side, added to the nine accumulators that stand for
+ * columns `row` to `row` + 8. A square has each pair of limbs once, doubled, from its own column on.
+ */
+function rowOf({ factor, left, right }: Term, row: number, limbOf: Limbs, sums: readonly string[]): string[] {
+  const sign = factor < 0 ? '-=' : '+=';
   const size = Math.abs(factor);
-  return sign + (size === 1 ? (/[+]/.test(text) ? `(${text})` : text) : `((${text}) << ${Math.log2(size)})`);
-};
-
-/** What the Montgomery factors of earlier columns, m * (p + 1), add to this one: 2^64, -2^96, -2^224, 2^256. */
-function montgomeryTerms(column: number): string[] {
-  const terms: [number, string, number][] = [
-    [2, '+', 6],
-    [3, '-', 9],
-    [7, '-', 21],
-    [8, '+', 24],
-  ];
-  return terms
-    .filter(([back]) => column - back >= 0 && column - back < LIMBS)
-    .map(([back, sign, shift]) => `${sign} (m${column - back} << ${shift})`);
+  const l = `${left}${row}`;
+  if (right !== undefined) {
+    const products = sums.map((sum, j) => `${sum} ${sign} ${l} * ${limbOf(right, j)};`);
+    return [`const ${l}: i64 = ${limbOf(left, row)};`, ...products];
+  }
+  const lines = [`const ${l}: i64 = ${limbOf(left, row)};`, `${sums[row]} ${sign} (${scaled(l, size)}) * ${l};`];
+  if (row === LIMBS - 1) return lines;
+  lines.push(`const ${l}d: i64 = ${scaled(l, 2 * size)};`);
+  for (let j = row + 1; j < LIMBS; j++) lines.push(`${sums[j]} ${sign} ${l}d * ${limbOf(left, j)};`);
+  return lines;
 }
+
+/** Takes the lowest accumulator away: m * (p + 1) = m (2^64 - 2^96 - 2^224 + 2^256), m its low bits; the rest is carried. */
+function montgomeryStep(row: number, sums: readonly string[]): string[] {
+  const m = `m${row}`;
+  return [
+    `const ${m}: i64 = ${sums[0]} & LIMB_MASK;`,
+    `${sums[1]} += ${sums[0]} >> ${BITS};`,
+    `${sums[2]} += ${m} << 6;`,
+    `${sums[3]} -= ${m} << 9;`,
+    `${sums[7]} -= ${m} << 21;`,
+    `${sums[8]} += ${m} << 24;`,
+  ];
+}
+
+type Limbs = (operand: string, index: number) => string;
+
+/** Text that is quicker to read from memory again than to keep: there are more limbs than registers. */
+const isLoad = (text: string): boolean => /^[\w.<>]+\([\w, ]+\)$/.test(text);
 
 function multiplication({
   name,
@@ -216,47 +221,59 @@ function multiplication({
   addends = [],
   weak = false,
 }: FieldFunction): string {
-  const sizeOf = (operand: string): number => operands.find((each) => each.name === operand)?.size ?? Infinity;
+  const operand = (wanted: string): Operand => {
+    const found = operands.find((each) => each.name === wanted);
+    if (found === undefined) throw new Error(`${name}: no operand ${wanted}`);
+    return found;
+  };
   const largest = terms.reduce(
-    (sum, { factor, left, right }) => sum + Math.abs(factor) * sizeOf(left) * sizeOf(right ?? left),
+    (sum, { factor, left, right }) => sum + Math.abs(factor) * operand(left).size * operand(right ?? left).size,
     0,
   );
   if (largest > LARGEST_COLUMN) throw new Error(`${name}: a column of ${largest} would overflow`);
 
   const lines: string[] = [];
-  for (const operand of operands) {
-    for (let i = 0; i < LIMBS; i++) {
-      const text = operand.limb(i);
-      lines.push(`const ${operand.name}${i}: i64 = ${text};`);
-    }
+  const kept = new Set<string>();
+  for (const { left, right = left } of terms) {
+    if (isLoad(operand(right).limb(0)) || kept.has(right)) continue;
+    kept.add(right);
+    for (let i = 0; i < LIMBS; i++) lines.push(`const ${right}k${i}: i64 = ${operand(right).limb(i)};`);
   }
-  lines.push('let t: i64 = 0;');
-  for (let column = 0; column < 2 * LIMBS - 1; column++) {
-    const products = terms.map((term) => signed(term, columnOf(term, column)));
-    lines.push(`t = t ${products.join(' ')} ${montgomeryTerms(column).join(' ')};`);
-    if (column < LIMBS) {
-      lines.push(`const m${column}: i64 = t & LIMB_MASK;`, `t >>= ${BITS};`);
+  const limbOf: Limbs = (wanted, index) => (kept.has(wanted) ? `${wanted}k${index}` : operand(wanted).limb(index));
+
+  // Nine accumulators, whose names move on by one after every row.
+  let sums = Array.from({ length: LIMBS }, (_, index) => `t${index}`);
+  lines.push(...sums.map((sum) => `let ${sum}: i64 = 0;`));
+  for (let row = 0; row < LIMBS; row++) {
+    // A square begins at column 2 row: that is accumulator `row` of this row.
+    for (const term of terms) lines.push(...rowOf(term, row, limbOf, sums));
+    lines.push(...montgomeryStep(row, sums));
+    const [first = '', ...rest] = sums;
+    lines.push(`${first} = 0;`);
+    sums = [...rest, first];
+  }
+
+  lines.push('let carry: i64 = 0;');
+  for (let limb = 0; limb < LIMBS; limb++) {
+    const added = addends.map(({ factor, pointer }) => `- (${scaled(at(pointer, limb), -factor)})`).join(' ');
+    if (limb === LIMBS - 1) {
+      lines.push(`carry = carry + ${sums[limb]} ${added};`);
       continue;
     }
-    const limb = column - LIMBS;
-    const sums = addends.map((addend) => signed(addend, at(addend.pointer, limb)));
-    lines.push(`t = t + HALF ${sums.join(' ')};`);
-    lines.push(
-      `${weak ? `let o${limb}: i64 =` : `store<i64>(out,`} (t & LIMB_MASK) - HALF${weak ? '' : `, ${limb * LIMB_BYTES})`};`,
-    );
-    lines.push(`t >>= ${BITS};`);
+    lines.push(`carry = carry + ${sums[limb]} + HALF ${added};`);
+    const value = '(carry & LIMB_MASK) - HALF';
+    lines.push(weak ? `${sums[limb]} = ${value};` : `store<i64>(out, ${value}, ${limb * LIMB_BYTES});`);
+    lines.push(`carry >>= ${BITS};`);
   }
   const top = LIMBS - 1;
-  const sums = addends.map((addend) => signed(addend, at(addend.pointer, top)));
-  lines.push(`t = t ${sums.join(' ')} ${montgomeryTerms(2 * LIMBS - 1).join(' ')};`);
   if (weak) {
+    const [o0, , o2, o3, , , , o7] = sums;
     lines.push('// The nearest multiple of p, by the top limb: q * (2^256 - 2^224 - 2^96 + 2^64 - 1).');
-    lines.push('const q: i64 = (t + (1 << 23)) >> 24;');
-    const changes = ['o0 += q;', 'o2 -= q << 6;', 'o3 += q << 9;', 'o7 += q << 21;', 't -= q << 24;'];
-    lines.push(...changes);
-    for (let limb = 0; limb < top; limb++) lines.push(`store<i64>(out, o${limb}, ${limb * LIMB_BYTES});`);
+    lines.push('const q: i64 = (carry + (1 << 23)) >> 24;');
+    lines.push(`${o0} += q;`, `${o2} -= q << 6;`, `${o3} += q << 9;`, `${o7} += q << 21;`, 'carry -= q << 24;');
+    for (let limb = 0; limb < top; limb++) lines.push(`store<i64>(out, ${sums[limb]}, ${limb * LIMB_BYTES});`);
   }
-  lines.push(`store<i64>(out, t, ${top * LIMB_BYTES});`);
+  lines.push(`store<i64>(out, carry, ${top * LIMB_BYTES});`);
   const typed = ['out', ...parameters].map((each) => `${each}: ${each === 'mask' ? 'i64' : 'usize'}`);
   return [`/** out = ${says} */`, `export function ${name}(${typed.join(', ')}): void {`, ...lines, '}', ''].join('\n');
 }

@@ -98,6 +98,7 @@ class WasmEngine implements Sm2Engine {
       this.#bytes.set(piece, this.#messageAt);
       this.#wasm.absorbMessage(piece.length);
     }
+    this.#wasm.finishMessage();
   }
 }
 

@@ -2,10 +2,11 @@
  * What the engine calls. The caller writes its input to the addresses below, and reads results there; `start` comes first.
  *
  *   verify:  key and signature at KEY and SIGNATURE; `begin` or `beginKnown`; the message through `absorbMessage`, in pieces
- *            of at most MESSAGE_BYTES at MESSAGE; `verify` or `verifyKnown`
+ *            of at most MESSAGE_BYTES at MESSAGE; `finishMessage`; `verify` or `verifyKnown`
+ *   sum:     scalars at SCALARS, that of G first, points at POINTS; `addPoints`; the point at RESULT
  */
 
-import { IDENTITY_HEAD, IDENTITY_HEAD_BYTES, ORDER, PRIME } from './constants.generated';
+import { ONE, IDENTITY_HEAD, IDENTITY_HEAD_BYTES, ORDER, PRIME } from './constants.generated';
 import {
   copy,
   fromWords,
@@ -14,6 +15,7 @@ import {
   setOne,
   setZero,
   squareRoot,
+  subtract,
   toTable,
   toWords,
   TABLE_FIELD_BYTES,
@@ -23,7 +25,7 @@ import { POINT_BYTES, Y, Z, curveRightSide, isInfinity, isOnCurve, scaleBy } fro
 import { absorb, finish, keepHead, start as startHash, startFromHead } from './sm3';
 import { SUM_POINTS, startGenerator, sumOf, sumWithTables, summand } from './sum';
 import { KEY_TABLES_BYTES, makeKeyTables } from './table';
-import { addWords, isBelow, isZeroWords, readWords, subtractWords } from './words';
+import { addWords, isBelow, isZeroWords, readWords, subtractWords, writeWords } from './words';
 
 /** 64 bytes x || y. */
 export const KEY: usize = memory.data(64, 8);
@@ -33,7 +35,8 @@ export const MESSAGE_BYTES: usize = 4096;
 export const MESSAGE: usize = memory.data(4096, 8);
 
 const identity = memory.data(32, 8);
-const digest = memory.data(32, 8);
+/** 32 bytes: e = SM3(Z_A || M). */
+export const DIGEST: usize = memory.data(32, 8);
 
 const keyX = memory.data(72, 8);
 const keyY = memory.data(72, 8);
@@ -106,6 +109,10 @@ export function absorbMessage(length: usize): void {
   absorb(MESSAGE, length);
 }
 
+export function finishMessage(): void {
+  finish(DIGEST);
+}
+
 /** GB/T 32918.2 section 7.1 B1, B2, B5: r and s in 1..n-1, t = r + s mod n not 0. */
 function readSignature(): bool {
   readWords(r, SIGNATURE);
@@ -124,8 +131,7 @@ function hasCandidate(): bool {
 
 /** B6, B7: e + x1 = r mod n, that is, x1 is r - e mod n, or n more if that is still below p. No inversion. */
 function hasX(): bool {
-  finish(digest);
-  readWords(candidate, digest);
+  readWords(candidate, DIGEST);
   if (!isBelow(candidate, ORDER)) subtractWords(candidate, candidate, ORDER);
   if (subtractWords(candidate, r, candidate) != 0) addWords(candidate, candidate, ORDER);
   square(zz, sum + Z);
@@ -157,6 +163,66 @@ function putSummand(index: usize): void {
   copy(point, keyX);
   copy(point + Y, keyY);
   setOne(point + Z);
+}
+
+/** Scalars of G and of up to eight points, 32 bytes each; those points, 64 bytes each; 64 bytes of a result. */
+export const SCALARS: usize = memory.data(9 * 32, 8);
+export const POINTS: usize = memory.data(8 * 64, 8);
+export const RESULT: usize = memory.data(64, 8);
+const scalars = memory.data(9 * 32, 8);
+
+/** What `addPoints` answers. */
+const REFUSED: i32 = 0;
+const INFINITE: i32 = 1;
+const FINITE: i32 = 2;
+
+/** a G + b_1 P_1 + ... + b_count P_count. Refused: a scalar that is not below n, or a point that is none. */
+export function addPoints(count: usize): i32 {
+  if (count > SUM_POINTS) return REFUSED;
+  for (let i: usize = 0; i <= count; i++) {
+    readWords(scalars + 32 * i, SCALARS + 32 * i);
+    if (!isBelow(scalars + 32 * i, ORDER)) return REFUSED;
+  }
+  const withGenerator = !isZeroWords(scalars);
+  for (let checked = 0; checked < 2; checked++) {
+    for (let i: usize = 0; i < count; i++) {
+      if (!readPoint(POINTS + 64 * i)) return REFUSED;
+      putSummand(i);
+    }
+    sumOf(sum, scalars, scalars + 32, count, withGenerator, checked != 0);
+    if (isInfinity(sum)) continue;
+    invert(x, sum + Z);
+    scaleBy(keyX, keyY, sum, x);
+    writeResult();
+    return FINITE;
+  }
+  return INFINITE;
+}
+
+function writeResult(): void {
+  toWords(words, keyX);
+  writeWords(RESULT, words);
+  toWords(words, keyY);
+  writeWords(RESULT + 32, words);
+}
+
+/** The point with the x at POINTS, 32 bytes, and a y that is odd or not. @returns false if there is none */
+export function decompress(odd: bool): bool {
+  readWords(words, POINTS);
+  if (!isBelow(words, PRIME)) return false;
+  fromWords(keyX, words);
+  curveRightSide(zz, keyX);
+  // The right side is a sum that is not carried.
+  multiply(zz, ONE, zz);
+  if (!squareRoot(keyY, zz)) return false;
+  toWords(words, keyY);
+  // y = 0 is on no point of this curve: its order is odd.
+  if (bool(load<u8>(words) & 1) != odd) {
+    setZero(zz);
+    subtract(keyY, zz, keyY);
+  }
+  writeResult();
+  return true;
 }
 
 // For the tests, which put limbs at their limits: addresses in, addresses out.

@@ -78,22 +78,32 @@ function makeTeeth(entry: usize): void {
   }
 }
 
-/** Entries `count` .. 2 `count` - 1 of a table: each of the first `count` plus the affine point `other`. */
-function doubleTable(table: usize, count: usize, other: usize): void {
-  fromTable(x2, other);
-  fromTable(y2, other + TABLE_FIELD_BYTES);
-  for (let i: usize = 0; i < count; i++) {
-    fromTable(x, table + i * ENTRY_BYTES);
+/**
+ * Entries `count` .. 2 `count` - 1 of each table: its first `count` entries plus the double of its tooth `tooth`. `doubles` has
+ * the teeth of the tables one after the other; the tables share one inversion.
+ */
+function doubleTables(table: usize, tables: usize, teethEach: usize, tooth: usize): void {
+  const count: usize = 1 << tooth;
+  const size: usize = ENTRY_BYTES << (teethEach - 1);
+  const all = tables << tooth;
+  for (let i: usize = 0; i < all; i++) {
+    const which = i >> tooth;
+    fromTable(x2, doubles + (which * teethEach + tooth) * ENTRY_BYTES);
+    fromTable(x, table + which * size + (i & (count - 1)) * ENTRY_BYTES);
     subtract(left, x2, x);
     if (i == 0) multiply(products, left, ONE);
     else multiply(products + i * FIELD_BYTES, left, products + (i - 1) * FIELD_BYTES);
   }
-  invert(inverse, products + (count - 1) * FIELD_BYTES);
-  for (let i = count - 1; i < count; i--) {
-    const entry = table + i * ENTRY_BYTES;
+  invert(inverse, products + (all - 1) * FIELD_BYTES);
+  for (let i = all - 1; i < all; i--) {
+    const which = i >> tooth;
+    const double = doubles + (which * teethEach + tooth) * ENTRY_BYTES;
+    const entry = table + which * size + (i & (count - 1)) * ENTRY_BYTES;
     const target = entry + count * ENTRY_BYTES;
     fromTable(x, entry);
     fromTable(y, entry + TABLE_FIELD_BYTES);
+    fromTable(x2, double);
+    fromTable(y2, double + TABLE_FIELD_BYTES);
     if (i > 0) {
       multiply(one, inverse, products + (i - 1) * FIELD_BYTES);
       subtract(left, x2, x);
@@ -112,14 +122,21 @@ function doubleTable(table: usize, count: usize, other: usize): void {
   }
 }
 
-/** A table over teeth `first` .. `first` + `count` - 1. */
-function makeTable(table: usize, first: usize, count: usize): void {
-  setEntry(points, teeth + (first + count - 1) * ENTRY_BYTES, 0);
-  for (let i: usize = 0; i < count - 1; i++) addEntry(points, teeth + (first + i) * ENTRY_BYTES, -1, false);
-  toEntries(table, points, 1);
-  for (let i: usize = 0; i < count - 1; i++) {
-    doubleTable(table, usize(1) << i, doubles + (first + i) * ENTRY_BYTES);
+/** Tables over `teethEach` teeth each, one after the other, of the point with affine `entry`. */
+function makeTables(table: usize, tables: usize, teethEach: usize, entry: usize): void {
+  makeTeeth(entry);
+  for (let which: usize = 0; which < tables; which++) {
+    const first = teeth + which * teethEach * ENTRY_BYTES;
+    const point = points + which * POINT_BYTES;
+    setEntry(point, first + (teethEach - 1) * ENTRY_BYTES, 0);
+    for (let i: usize = 0; i < teethEach - 1; i++) addEntry(point, first + i * ENTRY_BYTES, -1, false);
   }
+  const lowest = products + 24 * FIELD_BYTES;
+  toEntries(lowest, points, tables);
+  for (let which: usize = 0; which < tables; which++) {
+    memory.copy(table + which * (ENTRY_BYTES << (teethEach - 1)), lowest + which * ENTRY_BYTES, ENTRY_BYTES);
+  }
+  for (let tooth: usize = 0; tooth < teethEach - 1; tooth++) doubleTables(table, tables, teethEach, tooth);
 }
 
 /** Entries of each of the two tables of a key. */
@@ -127,14 +144,10 @@ export const KEY_ENTRIES: usize = 32;
 export const KEY_TEETH: usize = 6;
 export const KEY_TABLES_BYTES: usize = 2 * KEY_ENTRIES * ENTRY_BYTES;
 
-/** Both tables of the point with affine `entry`. */
 export function makeKeyTables(tables: usize, entry: usize): void {
-  makeTeeth(entry);
-  makeTable(tables, 0, KEY_TEETH);
-  makeTable(tables + KEY_ENTRIES * ENTRY_BYTES, KEY_TEETH, KEY_TEETH);
+  makeTables(tables, 2, KEY_TEETH, entry);
 }
 
 export function makeGeneratorTable(table: usize, entry: usize): void {
-  makeTeeth(entry);
-  makeTable(table, 0, TEETH);
+  makeTables(table, 1, TEETH, entry);
 }
