@@ -9,6 +9,8 @@ import { type Checked, checkDocument, ConfigError, type Problem, type Schema } f
 export const NODE_CONFIG_FILE = 'config.yaml';
 
 export interface NodeConfig {
+  /** Of the node's own organisation; null where the genesis names the node. */
+  readonly organisation: string | null;
   readonly network: {
     /** Multiaddrs to listen on. */
     readonly listen: readonly string[];
@@ -59,6 +61,20 @@ export const nodeConfigSchema: Schema = {
   type: 'object',
   additionalProperties: false,
   properties: {
+    organisation: {
+      description:
+        'Organisation that runs this node: for a node that joins, or changes its keys, by vote. Null where the genesis names it.',
+      default: null,
+      anyOf: [
+        { type: 'null' },
+        {
+          type: 'string',
+          pattern: '^[a-z0-9]([a-z0-9-]*[a-z0-9])?$',
+          maxLength: 32,
+          remedy: 'write null, or a short lower-case name such as hospital-e',
+        },
+      ],
+    },
     network: section('Connections to the other members. Only members of the on-chain set can connect.', {
       listen: {
         type: 'array',
@@ -70,7 +86,8 @@ export const nodeConfigSchema: Schema = {
       },
       peers: {
         type: 'array',
-        description: 'Addresses of the other members, each with its peer id.',
+        description:
+          'Addresses of the other members, each with its peer id; asked for blocks while no quorum of known members is there.',
         items: {
           type: 'string',
           pattern: MULTIADDR.replace('$', '/p2p/[1-9A-HJ-NP-Za-km-z]+$'),

@@ -31,7 +31,9 @@ import { Mempool } from './mempool/mempool.ts';
 import type { PoolLimits } from './mempool/pool.ts';
 import { measuredStore } from './metrics/measured-store.ts';
 import { NodeMetrics } from './metrics/metrics.ts';
-import type { Member, Network } from './network/types.ts';
+import { MemberWatch } from './membership/members.ts';
+import { NodeVoice } from './membership/node-voice.ts';
+import type { Network } from './network/types.ts';
 import { RestoreStore } from './snapshot/restore-store.ts';
 import { SnapshotKeeper, type SnapshotSettings } from './snapshot/snapshot-keeper.ts';
 import { SnapshotRestorer } from './snapshot/snapshot-restorer.ts';
@@ -55,6 +57,8 @@ export interface NodeOptions {
   /** Not started yet. */
   readonly network: Network;
   readonly mempool: PoolLimits;
+  /** Peer ids to fetch blocks from while the members that this node knows are not there. */
+  readonly bootstrap?: readonly string[];
   /** How many states below the head are kept; null keeps all. Default: all. */
   readonly keepStates?: number | null;
   /** Which snapshots this node keeps for others, and from which height on it begins with one itself. Default: none. */
@@ -88,6 +92,8 @@ export interface EmrNode {
   readonly observations: Observations;
   /** Proofs of double votes that are not on the chain yet. */
   readonly evidence: EvidenceBox;
+  /** Who the members are. */
+  readonly membership: MemberWatch;
   readonly alarms: AlarmWatch;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
@@ -178,7 +184,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     adopt: async (restored) => {
       await host.adopt(restored);
       history.restored(restored.committed.header.height);
-      network.setMembers(members());
+      watch.committed();
       if (snapshotSettings.everyBlocks > 0) await snapshots.create(restored.committed.header.height);
     },
   });
@@ -224,7 +230,26 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     failed: (error) => fail(error),
   });
 
-  const members = membersOf(genesis, executor);
+  const watch: MemberWatch = new MemberWatch({
+    clock,
+    log,
+    network,
+    self: signer.address,
+    bootstrap: options.bootstrap ?? [],
+    state: () => executor.state.reader,
+  });
+  const voice = new NodeVoice({
+    chainId,
+    clock,
+    log,
+    signer,
+    executor,
+    mempool,
+    evidence,
+    isSyncing: () => syncer.syncing,
+    isMember: () => watch.isMember,
+    failed: (error) => fail(error),
+  });
   const alarms: AlarmWatch = new AlarmWatch({
     clock,
     log,
@@ -235,7 +260,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       return {
         self: signer.address,
         head: { height, timestampMs: header.timestampMs, validators, leaders, viewTimeoutMs, maxClockDriftMs },
-        isMember: members().some(({ address }) => equalBytes(address, signer.address)),
+        isMember: watch.isMember,
         peers: network.peers(),
         seen: observations,
         sync: { syncing: syncer.syncing, sourcePeerId: syncer.sourcePeerId, highest: syncer.highestClaimed },
@@ -246,8 +271,9 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   });
   ledger.onCommitted((block) => {
     const { header } = block;
-    if (!equalBytes(header.validatorsHash, header.nextValidatorsHash)) network.setMembers(members());
-    announceHead(block, genesis, host, network);
+    watch.committed();
+    announceHead(block, watch.hasObservers, host, network);
+    voice.look();
     snapshots.committed();
     pruner.kick();
     log.debug({ height: header.height, view: header.view, transactions: block.txHashes.length }, 'committed a block');
@@ -280,7 +306,8 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       due.stop();
       gossip.stop();
       mempool.stop();
-      await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop()]);
+      watch.stop();
+      await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop(), voice.stop()]);
       await network.stop();
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
@@ -316,13 +343,14 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     due,
     observations,
     evidence,
+    membership: watch,
     alarms,
     metrics,
     clock,
     stop,
     onCommitted: (listener) => ledger.onCommitted(listener),
     async start() {
-      network.setMembers(members());
+      watch.start();
       blocks.start();
       snapshotServer.start();
       gossip.start();
@@ -331,33 +359,15 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       mempool.start();
       syncer.start();
       alarms.start();
+      voice.start();
       log.info({ height: executor.head.height, peerId: network.peerId, validator: host.isValidator }, 'started');
     },
   };
 }
 
-/** Who may connect: the validators of the next height, and the observers that the genesis document names. */
-function membersOf(genesis: Genesis, executor: Executor): () => Member[] {
-  const observers = genesis.observers.map(({ peerId, orgId, address }): Member => ({
-    peerId,
-    orgId,
-    role: 'observer',
-    address,
-  }));
-  return () => [
-    ...executor.head.validators.map(({ peerId, orgId, address }): Member => ({
-      peerId,
-      orgId,
-      role: 'validator',
-      address,
-    })),
-    ...observers,
-  ];
-}
-
 /** Observers hear of blocks from one validator at each height; who misses that looks again by itself. */
-function announceHead(block: CommittedBlock, genesis: Genesis, host: Host, network: Network): void {
+function announceHead(block: CommittedBlock, hasObservers: boolean, host: Host, network: Network): void {
   const { header, hash } = block;
-  if (genesis.observers.length === 0 || host.index !== header.height % host.head.validators.length) return;
+  if (!hasObservers || host.index !== header.height % host.head.validators.length) return;
   network.publish('heads', encodeHeadNotice({ height: header.height, hash }));
 }

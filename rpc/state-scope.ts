@@ -34,7 +34,6 @@ const RULES: ReadonlyMap<number, Rule> = new Map<number, Rule>([
   [0x07, { kind: 'common' }],
   [0x08, { kind: 'common' }],
   [0x09, { kind: 'common' }],
-  [0x0a, { kind: 'common' }],
   [0x0b, { kind: 'common' }],
   [0x0c, { kind: 'common' }],
   [0x10, { kind: 'common' }],

@@ -15,7 +15,6 @@ import {
   candidateEntry,
   counterEntry,
   diallingEntry,
-  emptyEntry,
   observerEntry,
   peerEntry,
   stateKey,
@@ -236,7 +235,6 @@ function setValidators(ctx: Context, members: ValidatorSet): void {
     state.put(tenureEntry, stateKey.tenure(address), { orgId, fromHeight: height + 1, untilHeight: null });
   }
   state.put(validatorsEntry, stateKey.validators(), after);
-  state.put(emptyEntry, stateKey.setChange(height), {});
   changed(ctx);
 }
 

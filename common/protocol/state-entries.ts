@@ -60,8 +60,6 @@ export const stateKey = {
   openCandidacies: (): Uint8Array => ns(0x08),
   /** State roots of the last blocks, kept while a candidacy is open. */
   recentRoots: (): Uint8Array => ns(0x09),
-  /** The header of this height hands over to another set. */
-  setChange: (at: Height): Uint8Array => ns(0x0a, u64be(at)),
   evidence: (of: Address, at: Height, vote: VoteKind): Uint8Array =>
     ns(0x0b, of, u64be(at), Uint8Array.of(VOTE_KINDS.indexOf(vote))),
   /** Peer ids in use. */
@@ -124,7 +122,6 @@ export const statePrefix = {
   observers: (): Uint8Array => ns(0x03),
   dialling: (): Uint8Array => ns(0x04),
   candidates: (): Uint8Array => ns(0x07),
-  setChanges: (): Uint8Array => ns(0x0a),
   evidence: (): Uint8Array => ns(0x0b),
   evidenceOf: (of: Address): Uint8Array => ns(0x0b, of),
   organisations: (): Uint8Array => ns(0x10),

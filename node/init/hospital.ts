@@ -83,8 +83,8 @@ function cardOf(
   };
 }
 
-async function writeKeys(
-  { dir, passphrase }: HospitalOptions,
+export async function writeKeys(
+  { dir, passphrase }: { readonly dir: string; readonly passphrase: Uint8Array },
   keys: { readonly validator: Sm2Key; readonly peerSecret: Uint8Array; readonly custodian: Sm2Key | null },
 ): Promise<void> {
   const { validator, peerSecret, custodian } = keys;
@@ -96,7 +96,7 @@ async function writeKeys(
   if (custodian !== null) await writeKeystore(path('custodian'), sm2(custodian), custodian.secret, passphrase);
 }
 
-function newSm2Key() {
+export function newSm2Key() {
   const secret = newPrivateKey();
   const publicKey = publicKeyOf(secret);
   return { secret, identity: { publicKey, address: sm2Address(publicKey) } };
@@ -110,7 +110,7 @@ const inUse = (path: string, cause: unknown): EmrError =>
     { cause },
   );
 
-async function refuseExisting(path: string): Promise<void> {
+export async function refuseExisting(path: string): Promise<void> {
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null;
     throw inUse(path, error);
@@ -118,7 +118,7 @@ async function refuseExisting(path: string): Promise<void> {
   if (found !== null) throw inUse(path, new Error('it exists already'));
 }
 
-async function writeNew(path: string, text: string): Promise<void> {
+export async function writeNew(path: string, text: string): Promise<void> {
   try {
     await writeFile(path, text, { flag: 'wx', mode: 0o600 });
   } catch (cause) {

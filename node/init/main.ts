@@ -1,21 +1,24 @@
 /**
  * Setting up, as a process: `main.ts hospital …` makes a hospital's folder, `main.ts genesis …` a genesis out of cards,
- * `main.ts check --dir DIR` says whether a folder would start. Called by `emrchain init` and `emrchain genesis`.
+ * `main.ts join …` the folder of a node that joins by vote, `main.ts check --dir DIR` says whether a folder would start.
+ * Called by `emrchain init`, `emrchain genesis` and `emrchain node join`.
  */
 import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bytesToHex0x, equalBytes, parseHex0x } from '../../common/bytes.ts';
+import { decode } from '../../common/codec.ts';
 import { EmrError } from '../../common/errors.ts';
 import { readKeystore } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
 import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
-import { genesisHash } from '../../common/protocol/genesis.ts';
+import { genesis as genesisDocument, genesisHash, MAX_GENESIS_BYTES } from '../../common/protocol/genesis.ts';
 import { formatGenesisFile, GENESIS_FILE, parseGenesisFile } from '../../config/genesis-file.ts';
 import { genesisFromCards, type MemberCard, parseMemberCard } from '../../config/member-card.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
 import { initHospital, MEMBER_FILE } from './hospital.ts';
+import { initJoining, NODE_CARD_FILE } from './join.ts';
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -71,6 +74,51 @@ async function hospital(args: string[]): Promise<void> {
   say(`it with: emrchain genesis check ${dir}`);
 }
 
+async function joining(args: string[]): Promise<void> {
+  const text = { type: 'string' } as const;
+  const { values } = parseArgs({
+    args,
+    options: {
+      ...{ genesis: text, org: text, dir: text, address: text, listen: text, 'rpc-port': text, replaces: text },
+      ...{ peer: { type: 'string', multiple: true } as const, 'no-custodian': { type: 'boolean' } as const },
+    },
+  });
+  const { org, dir, address, genesis: path, replaces } = values;
+  if (path === undefined || org === undefined || dir === undefined || address === undefined) {
+    throw new EmrError('USAGE', '--genesis, --org, --dir and --address are needed');
+  }
+  // The canonical bytes, as a client keeps them once it has checked that their hash is the chain id.
+  const document = decode(genesisDocument, await readFile(path), MAX_GENESIS_BYTES);
+  if (!document.ok) throw new EmrError('GENESIS_INVALID', `${path} holds no genesis: ${document.message}`);
+  const passphrase = await readPassphrase(choosePassphraseSource(undefined, process.env), {
+    prompt: `Passphrase for the keys of ${org}`,
+    fresh: true,
+  });
+  const { card, custodianKey } = await initJoining({
+    dir,
+    orgId: org,
+    genesis: document.value,
+    publicAddress: address,
+    listen: values.listen ?? (/^\/ip[46]\//.test(address) ? address : '/ip4/127.0.0.1/tcp/7600'),
+    rpcPort: Number(values['rpc-port'] ?? 8545),
+    peers: values.peer ?? [],
+    custodian: values['no-custodian'] !== true && replaces === undefined,
+    replaces: replaces === undefined ? null : hexOption(replaces, 20, '--replaces'),
+    passphrase,
+  });
+  const file = join(dir, NODE_CARD_FILE);
+  say(`made ${dir} for ${org}; its peer id is ${card.peerId}`);
+  if (custodianKey !== null) say(`custodian key ${bytesToHex0x(custodianKey)}`);
+  say(`chain id ${bytesToHex0x(genesisHash(document.value))}: compare it with what another member says`);
+  if (replaces === undefined) {
+    say(`Next: an administrator of a member proposes ${file}: emrchain gov propose admit-observer ${file}`);
+    say(`Start the node with: emrchain node start --dir ${dir}. It fetches the chain once it is admitted.`);
+  } else {
+    say(`Next: an administrator of ${org} proposes it: emrchain gov propose rotate-member ${file}`);
+    say('When it takes effect, stop the old node and start this one; its data folder may be moved over.');
+  }
+}
+
 async function genesis(args: string[]): Promise<void> {
   const { values, positionals } = parseArgs({
     args,
@@ -121,7 +169,12 @@ async function check(args: string[]): Promise<void> {
   }
 }
 
-const PROGRAMS: Readonly<Record<string, (args: string[]) => Promise<void>>> = { hospital, genesis, check };
+const PROGRAMS: Readonly<Record<string, (args: string[]) => Promise<void>>> = {
+  hospital,
+  join: joining,
+  genesis,
+  check,
+};
 
 const [program = '', ...args] = process.argv.slice(2);
 try {

@@ -4,6 +4,7 @@
  * Only members of the on-chain set may connect. They are known by name and not trusted: what one of them does, whatever
  * it is, costs a bounded amount of memory, shuts nobody else out and never stops this node.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import { TopicValidatorResult } from '@chainsafe/libp2p-gossipsub';
 import type { Connection, Stream } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
@@ -26,6 +27,8 @@ const MAX_DIRECT_STREAMS_PER_PEER = 2;
 const MAX_CONNECTIONS_PER_PEER = 4;
 const REDIAL_MIN_MS = 200;
 const REDIAL_MAX_MS = 5_000;
+/** Blocks of a peer that this node does not know by the chain are asked for at this pace: some hundred a second. */
+const BOOTSTRAP_PAUSE_MS = 500;
 /** A connection that lasted this long was a good one; after a shorter one the pause goes on growing. */
 const GOOD_CONNECTION_MS = 10_000;
 const STOP_TIMEOUT_MS = 2_000;
@@ -147,7 +150,8 @@ export class Libp2pNetwork implements Network {
       async (stream, connection) => {
         const peer = this.#peers.get(connection.remotePeer.toString());
         const handler = this.#requestHandlers.get(name);
-        if (peer === undefined || handler === undefined) stream.abort(new Error('not a member'));
+        if (peer === undefined || handler === undefined || peer.member.role === 'bootstrap')
+          stream.abort(new Error('not a member'));
         else await this.#server.serve(stream, peer.member, handler);
       },
       options,
@@ -173,8 +177,14 @@ export class Libp2pNetwork implements Network {
     for (const [id, member] of wanted) {
       const known = this.#peers.get(id);
       if (known === undefined) this.#addPeer(id, member);
-      else known.member = member;
+      else this.#changePeer(known, member);
     }
+  }
+
+  /** It may be dialled elsewhere now, or at all. */
+  #changePeer(peer: PeerState, member: Member): void {
+    peer.member = member;
+    if (peer.redialTimer === null) this.#dial(peer);
   }
 
   /** At once, and not in good order: who is voted out must not keep a connection open by leaving streams open. */
@@ -217,12 +227,26 @@ export class Libp2pNetwork implements Network {
         peerId: peer.member.peerId,
         member: peer.member,
         connected: connection !== undefined,
-        addresses: (this.#addresses.get(peer.member.peerId) ?? []).map((address) => address.toString()),
+        addresses: this.#addressesOf(peer.member).map((address) => address.toString()),
         direction: connection?.direction ?? null,
         bytesIn: peer.bytesIn,
         bytesOut: peer.bytesOut,
       };
     });
+  }
+
+  /** The configuration's first. What others wrote on the chain and cannot be read is left out. */
+  #addressesOf({ peerId, addresses = [] }: Member): Multiaddr[] {
+    const told = addresses.flatMap((text) => {
+      try {
+        const parsed = parseMemberAddress(text);
+        return parsed.peerId === peerId ? [parsed.address] : [];
+      } catch {
+        return [];
+      }
+    });
+    const own = this.#addresses.get(peerId) ?? [];
+    return [...own, ...told.filter((address) => !own.some((known) => known.equals(address)))];
   }
 
   onPeerChange(listener: (peerId: string, connected: boolean) => void): void {
@@ -264,6 +288,7 @@ export class Libp2pNetwork implements Network {
     if (peer === undefined || connection === undefined) {
       throw new EmrError('PEER_UNAVAILABLE', 'the peer is not connected', { peerId });
     }
+    if (peer.member.role === 'bootstrap') await pause(BOOTSTRAP_PAUSE_MS, undefined, { signal: options.signal });
     this.#count(`bytes_out:${protocol}`, payload.length);
     for await (const answer of sendRequest(connection, protocol, payload, options)) {
       this.#count(`bytes_in:${protocol}`, answer.length);
@@ -311,7 +336,7 @@ export class Libp2pNetwork implements Network {
   async #judge(topic: GossipTopic, from: string, payload: Uint8Array): Promise<Opinion> {
     const peer = this.#peers.get(from);
     const handler = this.#gossipHandlers.get(topic);
-    if (peer === undefined || handler === undefined) return 'ignore';
+    if (peer === undefined || handler === undefined || peer.member.role === 'bootstrap') return 'ignore';
     if (payload.length > MAX_GOSSIP_BYTES) return 'reject';
     this.#count(`bytes_in:gossip_${topic}`, payload.length);
     peer.bytesIn += payload.length;
@@ -362,9 +387,9 @@ export class Libp2pNetwork implements Network {
   }
 
   #dial(peer: PeerState): void {
-    const addresses = this.#addresses.get(peer.member.peerId);
+    const addresses = this.#addressesOf(peer.member);
     const node = this.#libp2p;
-    if (addresses === undefined || node === null || peer.dialling || peer.connections.size > 0) return;
+    if (addresses.length === 0 || node === null || peer.dialling || peer.connections.size > 0) return;
     peer.dialling = true;
     node
       .dial(addresses)
@@ -402,7 +427,7 @@ export class Libp2pNetwork implements Network {
   #receiveDirect(stream: Stream, connection: Connection): void {
     const id = connection.remotePeer.toString();
     const peer = this.#peers.get(id);
-    if (peer === undefined) {
+    if (peer === undefined || peer.member.role === 'bootstrap') {
       stream.abort(new Error('not a member'));
       return;
     }

@@ -7,9 +7,15 @@
 export interface Member {
   readonly peerId: string;
   readonly orgId: string;
-  readonly role: 'validator' | 'observer';
+  /**
+   * `bootstrap`: no member as far as this node knows, and named by its configuration. It is asked for blocks, slowly, and
+   * nothing that it says or asks is listened to; `orgId` is empty then.
+   */
+  readonly role: 'validator' | 'observer' | 'bootstrap';
   /** Address (20 bytes) of the member's SM2 key, which the state binds to the peer id. */
   readonly address: Uint8Array;
+  /** Where the chain says that it is dialled, beside what the configuration says: text of multiaddrs. */
+  readonly addresses?: readonly string[];
 }
 
 /** What a handler thinks of a message that came in; `reject` counts against the peer, `ignore` does not. */

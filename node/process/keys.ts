@@ -3,9 +3,8 @@ import { equalBytes } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
 import { openKeystore, PEER_KEY_KIND, SM2_KEY_KIND } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
-import type { Genesis } from '../../common/protocol/genesis.ts';
-import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
 import type { NodeConfig } from '../../config/node-config.ts';
+import type { Member } from '../network/types.ts';
 
 export interface NodeKeys {
   /** SM2 private key, 32 bytes; to be erased by whoever made a signer of it. */
@@ -46,29 +45,37 @@ async function openOne(path: string, kind: string, passphrase: Uint8Array): Prom
 }
 
 /**
- * The organisation that the chain knows these keys under.
- * @param current the set of the next height, in which there may be members that the genesis does not name
- * @throws EmrError VALIDATOR_KEY_UNKNOWN, PEER_ID_MISMATCH
+ * The organisation that the chain, as far as this node has it, knows these keys under; or the configuration's word for
+ * it, where a vote is to bring the node in, or to change its keys, at a height that it has not reached.
+ * @param members by this node's own state
+ * @param configured `organisation` of the configuration
+ * @throws EmrError VALIDATOR_KEY_UNKNOWN, PEER_ID_MISMATCH, ORGANISATION_MISMATCH
  */
-export function memberOf(
+export function organisationOf(
   { address, peerId }: { readonly address: Uint8Array; readonly peerId: string },
-  genesis: Genesis,
-  current: ValidatorSet,
-): { readonly orgId: string } {
-  const members = [...current, ...genesis.validators, ...genesis.observers];
+  members: readonly Pick<Member, 'address' | 'peerId' | 'orgId'>[],
+  configured: string | null,
+): { readonly orgId: string; readonly isMember: boolean } {
   const member = members.find((one) => equalBytes(one.address, address));
   if (member === undefined) {
+    if (configured !== null) return { orgId: configured, isMember: false };
     throw new EmrError(
       'VALIDATOR_KEY_UNKNOWN',
-      'No validator or observer of this chain has the key of this node. Is keys/validator.json the one whose public key went into the genesis, and genesis.yaml the one that the members agreed on?',
+      'No validator or observer of this chain has the key of this node. Is keys/validator.json the one whose public key went into the genesis, and genesis.yaml the one that the members agreed on? A node that joins by vote has its organisation in config.yaml (emrchain node join writes it).',
     );
   }
-  if (member.peerId !== peerId) {
+  if (configured !== null && configured !== member.orgId) {
     throw new EmrError(
-      'PEER_ID_MISMATCH',
-      `The chain knows ${member.orgId} by the peer id ${member.peerId}, and keys/peer.json is the key of ${peerId}: the other members would refuse every connection. Restore the peer key that went into the genesis.`,
-      { expected: member.peerId, found: peerId },
+      'ORGANISATION_MISMATCH',
+      `The chain knows this node as one of ${member.orgId}, and config.yaml says organisation: ${configured}. Correct it, or leave it out.`,
+      { expected: member.orgId, found: configured },
     );
   }
-  return { orgId: member.orgId };
+  if (member.peerId === peerId) return { orgId: member.orgId, isMember: true };
+  if (configured !== null) return { orgId: member.orgId, isMember: false };
+  throw new EmrError(
+    'PEER_ID_MISMATCH',
+    `The chain knows ${member.orgId} by the peer id ${member.peerId}, and keys/peer.json is the key of ${peerId}: the other members would refuse every connection. Restore the peer key that went into the genesis.`,
+    { expected: member.peerId, found: peerId },
+  );
 }

@@ -21,7 +21,7 @@ import type { KeyValueStore } from '../storage/key-value-store.ts';
 import { openLevelStore } from '../storage/level-store.ts';
 import { openCiphertext } from './ciphertext.ts';
 import { freeBytes, prepareDataFolder } from './data-folder.ts';
-import { memberOf, type NodeKeys } from './keys.ts';
+import { type NodeKeys, organisationOf } from './keys.ts';
 import { rpcConfigOf } from './rpc-config.ts';
 import type { Settings } from './settings.ts';
 import { watchedStore } from './watched-store.ts';
@@ -55,11 +55,13 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   const rpcConfig = await rpcConfigOf(settings.config);
 
   const node = await openNode(options, kv);
-  const { orgId } = memberOf(
+  const { orgId, isMember } = organisationOf(
     { address: node.signer.address, peerId: node.network.peerId },
-    settings.genesis,
-    node.executor.head.validators,
+    node.membership.members,
+    settings.config.organisation,
   );
+  if (!isMember)
+    log.warn({ orgId }, 'not a member by the chain as far as this node has it: waits for a vote, or for blocks');
   const host = hostViewOf(node);
   const chain = createChainPort({ store: node.store, executor: node.executor, host });
   const state = createStatePort(node.executor, node.history);
@@ -122,6 +124,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     engine: sm2.engine,
     network,
     mempool: { maxTransactions, maxBytes: maxMiB * MIB },
+    bootstrap: config.network.peers.map(peerIdOf).filter((peerId) => peerId !== network.peerId),
     disk: { freeBytes: () => freeBytes(config.storage.dir), minFreeBytes: config.storage.minFreeMiB * MIB },
     keepStates: config.storage.archive ? null : config.storage.keepStates,
     snapshots: config.snapshots,
@@ -129,6 +132,9 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     onFatal,
   });
 }
+
+/** Of an address that the configuration has checked. */
+const peerIdOf = (address: string): string => address.slice(address.lastIndexOf('/') + 1);
 
 interface Opened {
   readonly node: EmrNode;

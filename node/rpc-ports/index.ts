@@ -96,16 +96,11 @@ function nodePort({ identity, clock, network }: RpcPortParts, consensus: Consens
 function networkPort(network: Pick<Network, 'peers'>): NetworkPort {
   return {
     peers: () =>
-      network.peers().map(({ peerId, member, connected, direction, addresses, bytesIn, bytesOut }) => ({
-        peerId,
-        orgId: member.orgId,
-        role: member.role,
-        address: member.address,
-        connected,
-        direction,
-        addresses,
-        bytesIn,
-        bytesOut,
-      })),
+      network.peers().flatMap(({ peerId, member, connected, direction, addresses, bytesIn, bytesOut }) => {
+        const { orgId, role, address } = member;
+        // Peers that only help a stale node to catch up are no members.
+        if (role === 'bootstrap') return [];
+        return [{ peerId, orgId, role, address, connected, direction, addresses, bytesIn, bytesOut }];
+      }),
   };
 }

@@ -1,4 +1,5 @@
 /** Nodes of one consortium in one process: real storage, execution, consensus and mempool over the in-memory network. */
+import type { Sm2Signer } from '../../common/crypto/sm2.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { EmrNode, NodeOptions } from '../../node/node.ts';
 import { createNode } from '../../node/node.ts';
@@ -37,7 +38,29 @@ export class Cluster {
 
   /** Starts validator `index` on a database, on the in-memory network unless another is given. */
   async start(index: number, kv: KeyValueStore, network?: Network): Promise<EmrNode> {
-    const { validator, peerId } = this.net.hospitals[index] as Hospital;
+    return this.#start(index, this.net.hospitals[index] as Hospital, {
+      kv,
+      ...(network === undefined ? {} : { network }),
+    });
+  }
+
+  /** Starts a node that the genesis need not name. @returns its place among the running ones */
+  async startAs(
+    node: { readonly validator: Sm2Signer; readonly peerId: string },
+    kv: KeyValueStore,
+    bootstrap: readonly string[] = [],
+  ): Promise<number> {
+    const index = this.running.push(undefined) - 1;
+    await this.#start(index, node, { kv, bootstrap });
+    return index;
+  }
+
+  async #start(
+    index: number,
+    { validator, peerId }: { readonly validator: Sm2Signer; readonly peerId: string },
+    options: { readonly kv: KeyValueStore; readonly network?: Network; readonly bootstrap?: readonly string[] },
+  ): Promise<EmrNode> {
+    const { kv, network, bootstrap = [] } = options;
     const clock = new MortalClock(this.leap, this.skewMs);
     const memory = network === undefined ? this.hub.join(peerId) : null;
     const fatal: unknown[] = [];
@@ -49,6 +72,7 @@ export class Cluster {
       network: network ?? (memory as Network),
       mempool: { maxTransactions: 5_000, maxBytes: 16 * 1024 * 1024 },
       ...this.options,
+      bootstrap,
       clock,
       processMetrics: false,
       onFatal: (error) => fatal.push(error),

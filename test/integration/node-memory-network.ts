@@ -28,7 +28,8 @@ export class MemoryHub {
   reach(from: string, to: string, payload: Uint8Array): { node: MemoryNetwork; as: Member } | undefined {
     const node = this.nodes.get(to);
     const as = node?.memberOf(from);
-    if (node === undefined || as === undefined || !node.running) return undefined;
+    // Who is no member by the receiver's state is asked, and not listened to.
+    if (node === undefined || as === undefined || as.role === 'bootstrap' || !node.running) return undefined;
     return this.nodes.get(from)?.running === true && this.passes(from, to, payload) ? { node, as } : undefined;
   }
 }
@@ -134,7 +135,7 @@ export class MemoryNetwork implements Network {
     const signal = options.signal ?? new AbortController().signal;
     let frames = 0;
     for await (const frame of answersOf(handler(reached.as, payload.slice(), signal))) {
-      if (this.#hub.reach(peerId, this.peerId, frame) === undefined)
+      if (!reached.node.running || !this.#hub.passes(peerId, this.peerId, frame) || this.memberOf(peerId) === undefined)
         throw new EmrError('PEER_TIMEOUT', `${peerId} is gone`);
       frames += 1;
       if (frames > options.maxFrames || frame.length > options.maxFrameBytes) {

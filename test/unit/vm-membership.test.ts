@@ -251,7 +251,6 @@ t.test('an observer becomes a validator once it has shown on chain that it is in
   t.equal(seats.validators.length, 5);
   t.equal(seats.read(observerEntry, stateKey.observer(node.id)), undefined);
   t.same(seats.read(tenureEntry, stateKey.tenure(node.id)), { orgId: E, fromHeight: height + 1, untilHeight: null });
-  t.ok(world.state.get(stateKey.setChange(height)), 'where light clients find the handover');
   t.equal(seats.read(recentRootsEntry, stateKey.recentRoots()), undefined, 'roots are kept for candidates only');
   t.equal(seats.read(counterEntry, stateKey.openCandidacies()), undefined);
   t.equal(world.try(node, seats.readyCall()), 'NOT_A_CANDIDATE', 'once');

@@ -113,6 +113,7 @@ function eventLine(event: EventView): string {
 async function validators(session: Session): Promise<Result> {
   const { rpc } = await session.publicView();
   const found = await rpc.call('consensus_getValidators', {});
+  const evidence = await evidenceOf(rpc);
   const rows = found.validators.map(({ index, orgId, address, liveness }) => [
     `${index}`,
     clean(orgId),
@@ -120,13 +121,31 @@ async function validators(session: Session): Promise<Result> {
     liveness === null ? '-' : liveness.connected ? 'up' : 'down',
     liveness === null || liveness.lastSignedHeight === null ? '-' : `${liveness.lastSignedHeight}`,
   ]);
+  const accused = (evidence ?? []).map((e) => [
+    '',
+    clean(e.orgId),
+    e.validator,
+    `${e.vote} twice at height ${e.height}, view ${e.view}`,
+    `in block ${e.reportedHeight}`,
+  ]);
   return {
-    json: found,
+    json: { ...found, evidence },
     text: [
       `${found.quorum} of ${found.validators.length} decide height ${found.height}`,
       ...table([['#', 'ORGANISATION', 'ADDRESS', 'NOW', 'LAST SIGNED'], ...rows]),
+      ...(accused.length === 0 ? [] : ['', 'Signed votes that exclude each other:', ...table(accused)]),
     ],
   };
+}
+
+/** What the chain holds against validators; null for who may not ask. */
+async function evidenceOf(rpc: ChainView['rpc']): Promise<ResultOf<'consensus_getEvidence'>['items'] | null> {
+  try {
+    return (await rpc.call('consensus_getEvidence', { limit: 100 })).items;
+  } catch (error) {
+    if (error instanceof ClientError) return null;
+    throw error;
+  }
 }
 
 function height(text: string | undefined, fallback: number): number {

@@ -1,15 +1,17 @@
 /** `emrchain gov`: proposals of the members' administrators, and votes on them. */
 import { type ChainParams, chainParams, DEFAULT_CHAIN_PARAMS } from '../../../common/protocol/chain-params.ts';
 import { encode } from '../../../common/codec.ts';
-import { InvariantError } from '../../../common/errors.ts';
-import { paramsEntry, stateKey } from '../../../common/protocol/state-entries.ts';
+import { InvariantError, unreachable } from '../../../common/errors.ts';
+import { paramsEntry, PROPOSAL_STATUSES, stateKey } from '../../../common/protocol/state-entries.ts';
 import { type Proposal, proposalIdOf } from '../../../common/protocol/transaction.ts';
+import { quorumSize } from '../../../common/protocol/validator-set.ts';
 import type { ResultOf } from '../../../rpc/methods.ts';
 import { ClientError } from '../../errors.ts';
-import { hexOf, parseId } from '../../hex.ts';
+import { fromHex, hexOf, parseId } from '../../hex.ts';
+import { readNodeCard } from '../../node-card.ts';
 import { randomNonce } from '../../randomness.ts';
 import { readStatement } from '../../statements.ts';
-import { clean, fields, table, time } from '../../text.ts';
+import { clean, duration, fields, table, time } from '../../text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import { submitCall, txFields, txView } from '../execute.ts';
 import type { Result } from '../output.ts';
@@ -29,6 +31,55 @@ async function propose(session: Session, proposal: Proposal): Promise<Result> {
       ...fields([['proposal', id], ['kind', proposal.kind], ...txFields(committed)]),
     ],
   };
+}
+
+async function admitObserver(session: Session, _options: object, path: string): Promise<Result> {
+  const node = await session.node();
+  const { engine } = await session.publicView();
+  const { card, possession, replaces } = await readNodeCard(path, node.chainId, engine);
+  if (replaces !== null) {
+    throw new ClientError(
+      'CARD_WRONG',
+      'This card replaces a node that is a member already.',
+      'Propose it with: emrchain gov propose rotate-member FILE.',
+    );
+  }
+  return propose(session, { kind: 'admitObserver', card, possession });
+}
+
+async function rotateMember(session: Session, _options: object, path: string): Promise<Result> {
+  const node = await session.node();
+  const { engine } = await session.publicView();
+  const { card, possession, replaces } = await readNodeCard(path, node.chainId, engine);
+  if (replaces === null) {
+    throw new ClientError(
+      'CARD_WRONG',
+      'This card is of a node that is new.',
+      'Make one with: emrchain node join --replaces ADDRESS, or propose it with admit-observer.',
+    );
+  }
+  return propose(session, { kind: 'rotateMember', address: replaces, card, possession });
+}
+
+/** The observer that is meant: the organisation's only one, unless it is named. */
+async function observerOf(session: Session, orgId: string, named: string | undefined): Promise<Uint8Array> {
+  if (named !== undefined) return parseId(named, 20, 'node');
+  const { observers } = await (await session.view()).rpc.call('gov_getMembers', {});
+  const [one, another] = observers.filter((observer) => observer.orgId === orgId);
+  if (one !== undefined && another === undefined) return fromHex(one.address, 20);
+  throw new ClientError(
+    'OBSERVER_AMBIGUOUS',
+    `${clean(orgId)} has ${one === undefined ? 'no observer' : 'more than one observer'}.`,
+    one === undefined ? 'Admit one first: emrchain gov propose admit-observer FILE.' : 'Name it: --node ADDRESS.',
+  );
+}
+
+async function addValidator(session: Session, options: { node?: string }, orgId: string): Promise<Result> {
+  return propose(session, { kind: 'addValidator', orgId, address: await observerOf(session, orgId, options.node) });
+}
+
+async function removeObserver(session: Session, options: { node?: string }, orgId: string): Promise<Result> {
+  return propose(session, { kind: 'removeObserver', orgId, address: await observerOf(session, orgId, options.node) });
 }
 
 interface AddOptions {
@@ -86,12 +137,22 @@ async function setParams(session: Session, _options: object, given: readonly str
   return propose(session, { kind: 'setParams', params: params as ChainParams });
 }
 
-async function vote(session: Session, options: { approve?: boolean; reject?: boolean }, id: string): Promise<Result> {
+interface VoteOptions {
+  readonly approve?: boolean;
+  readonly reject?: boolean;
+  readonly yes?: boolean;
+}
+
+async function vote(session: Session, options: VoteOptions, id: string): Promise<Result> {
   if ((options.approve === true) === (options.reject === true)) {
     throw new ClientError('USAGE', 'A vote is --approve or --reject.', 'Give one of the two.');
   }
   const proposalId = parseId(id, 32, 'proposal');
   const approve = options.approve === true;
+  const { rpc } = await session.view();
+  const found = await rpc.call('gov_getProposal', { proposalId: hexOf(proposalId) });
+  for (const line of explain(found)) session.out.note(line);
+  await session.confirm(approve ? 'Vote for it?' : 'Vote against it?', options.yes);
   const committed = await submitCall(session, { kind: 'gov.vote', proposalId, approve });
   return {
     json: { id: hexOf(proposalId), approve, tx: txView(committed) },
@@ -108,11 +169,51 @@ async function list(session: Session, options: { status?: string; limit?: string
   const { items, more } = await gather(parseLimit(options.limit), (query) =>
     rpc.call('gov_listProposals', { ...status, ...query }),
   );
-  const rows = items.map((p) => [p.id, p.status, clean(p.proposal.kind), clean(p.proposerOrg), time(p.createdMs)]);
-  return { json: items, text: [...table([['PROPOSAL', 'STATUS', 'KIND', 'BY', 'SINCE'], ...rows]), ...moreLine(more)] };
+  const rows = items.map((p) => [
+    p.id,
+    p.reason === null ? p.status : `${p.status} ${p.reason}`,
+    clean(p.proposerOrg),
+    time(p.createdMs),
+    subject(p.proposal),
+  ]);
+  return {
+    json: items,
+    text: [...table([['PROPOSAL', 'STATUS', 'BY', 'SINCE', 'SUBJECT'], ...rows]), ...moreLine(more)],
+  };
 }
 
-type ProposalView = ResultOf<'gov_getProposal'>['proposal']['proposal'];
+type Found = ResultOf<'gov_getProposal'>;
+type ProposalView = Found['proposal']['proposal'];
+type Decision = NonNullable<Found['proposal']['decides']>['now'];
+
+const decision = ({ validators, faultTolerance, quorum }: Decision): string =>
+  `${validators} validators, ${faultTolerance} may fail, ${quorum} decide`;
+
+/** What is voted on, what it does to the quorum, when it takes effect, and who has said what. */
+function explain({ proposal, votes }: Found): string[] {
+  const { decides } = proposal;
+  const said = new Map(votes.map((v) => [v.orgId, v.approve ? 'for' : 'against']));
+  const tally = votes.filter(({ approve }) => approve).length;
+  return [
+    ...fields([
+      ['proposal', proposal.id],
+      ['subject', subject(proposal.proposal)],
+      ['by', `${proposal.proposer} of ${proposal.proposerOrg}`],
+      ['status', proposal.reason === null ? proposal.status : `${proposal.status}: ${proposal.reason}`],
+      ['decides now', decides === null ? null : decision(decides.now)],
+      ['and with it', decides === null ? null : decision(decides.after)],
+      ['closes', time(proposal.closesMs)],
+      [
+        'takes effect',
+        proposal.effectiveMs === null
+          ? `${duration(proposal.delayMs)} after it is accepted`
+          : time(proposal.effectiveMs),
+      ],
+      ['accepted by', `${quorumSize(proposal.voters.length)} of ${proposal.voters.length} votes; ${tally} so far`],
+    ]),
+    ...table(proposal.voters.map((orgId) => ['', clean(orgId), said.get(orgId) ?? 'has not voted'])),
+  ];
+}
 
 function subject(proposal: ProposalView): string {
   switch (proposal.kind) {
@@ -124,30 +225,25 @@ function subject(proposal: ProposalView): string {
       return `reinstate ${clean(proposal.orgId)}`;
     case 'setParams':
       return 'set parameters';
+    case 'admitObserver':
+      return `admit the node of ${clean(proposal.card.orgId)}, peer ${clean(proposal.card.peerId)}, as an observer`;
+    case 'addValidator':
+      return `make ${proposal.address} the validator of ${clean(proposal.orgId)}, once it is in step`;
+    case 'removeValidator':
+      return `remove the validator of ${clean(proposal.orgId)}`;
+    case 'removeObserver':
+      return `remove the observer ${proposal.address} of ${clean(proposal.orgId)}`;
+    case 'rotateMember':
+      return `replace the node ${proposal.address} of ${clean(proposal.card.orgId)} by peer ${clean(proposal.card.peerId)}`;
     default:
-      return 'unknown';
+      return unreachable(proposal);
   }
 }
 
 async function show(session: Session, _options: object, id: string): Promise<Result> {
   const { rpc } = await session.view();
   const found = await rpc.call('gov_getProposal', { proposalId: hexOf(parseId(id, 32, 'proposal')) });
-  const { proposal, votes } = found;
-  return {
-    json: { ...proposal, votes },
-    text: [
-      ...fields([
-        ['proposal', proposal.id],
-        ['subject', subject(proposal.proposal)],
-        ['by', `${proposal.proposer} of ${proposal.proposerOrg}`],
-        ['status', proposal.status],
-        ['closes', time(proposal.closesMs)],
-        ['takes effect', proposal.effectiveMs === null ? null : time(proposal.effectiveMs)],
-        ['may vote', proposal.voters.join(', ')],
-      ]),
-      ...table(votes.map((v) => ['', clean(v.orgId), v.approve ? 'for' : 'against', time(v.atMs)])),
-    ],
-  };
+  return { json: { ...found.proposal, votes: found.votes }, text: explain(found) };
 }
 
 export const descriptor: CommandDescriptor = {
@@ -180,16 +276,41 @@ export const descriptor: CommandDescriptor = {
       .command('set-params <params...>')
       .description('change parameters: NAME=NUMBER …')
       .action(run((session, options: object, ...given) => setParams(session, options, given.flat())));
+    proposing
+      .command('admit-observer <file>')
+      .description("take in a node as an observer: a replica without a vote, by its folder's node-card.json")
+      .action(run(admitObserver));
+    proposing
+      .command('add-validator <org>')
+      .description("make an organisation's observer its validator, once it has shown that it is in step")
+      .option('--node <address>', 'which observer, where the organisation has several')
+      .action(run(addValidator));
+    proposing
+      .command('remove-validator <org>')
+      .description("remove an organisation's validator; four stay at least")
+      .action(
+        run((session, _options: object, orgId) => propose(session, { kind: 'removeValidator', orgId: orgId ?? '' })),
+      );
+    proposing
+      .command('remove-observer <org>')
+      .description("remove an organisation's observer")
+      .option('--node <address>', 'which observer, where the organisation has several')
+      .action(run(removeObserver));
+    proposing
+      .command('rotate-member <file>')
+      .description('other keys for a member: the node-card.json of emrchain node join --replaces')
+      .action(run(rotateMember));
     command
       .command('vote <proposal>')
       .description("give your organisation's vote")
       .option('--approve', 'for it')
       .option('--reject', 'against it')
+      .option('--yes', 'do not ask')
       .action(run(vote));
     command
       .command('list')
       .description('proposals')
-      .option('--status <status>', 'open, accepted, rejected, expired, effective, failed')
+      .option('--status <status>', PROPOSAL_STATUSES.join(', '))
       .option('--limit <n>', 'at most so many')
       .action(run(list));
     command.command('show <proposal>').description('a proposal and its votes').action(run(show));

@@ -1,0 +1,306 @@
+/** Institutions come and go while the chain goes on: real nodes of one consortium in one process. */
+import t, { type Test } from 'tap';
+import { bytesToHex, equalBytes, utf8 } from '../../common/bytes.ts';
+import { decodeTrusted } from '../../common/codec.ts';
+import { H } from '../../common/crypto/hash.ts';
+import type { Sm2Signer } from '../../common/crypto/sm2.ts';
+import type { ChainParams } from '../../common/protocol/chain-params.ts';
+import type { NodeCard } from '../../common/protocol/member.ts';
+import { voteSigningHash } from '../../common/protocol/signing.ts';
+import { evidenceEntry, proposalEntry, stateKey } from '../../common/protocol/state-entries.ts';
+import {
+  admissionHash,
+  enrolmentPossessionHash,
+  firstAdminEnrolment,
+  memberRotationHash,
+} from '../../common/protocol/statements.ts';
+import { type Proposal, proposalIdOf } from '../../common/protocol/transaction.ts';
+import type { EmrNode } from '../../node/node.ts';
+import { openLevelStore } from '../../node/storage/level-store.ts';
+import { Cluster, until } from './node-cluster.ts';
+import { consortium, enrolPatient, peerIdFor, signCall, signerFor } from './node-consortium.ts';
+
+const DEADLINE_MS = 60_000;
+const quick: Partial<ChainParams> = { viewTimeoutMs: 400, viewTimeoutCapMs: 3_000, governanceDelayMs: 50 };
+
+interface Seat {
+  readonly orgId: string;
+  readonly validator: Sm2Signer;
+  readonly admin: Sm2Signer;
+  readonly peerId: string;
+}
+
+const seatOf = (name: string, key = name): Seat => ({
+  orgId: `hospital-${name}`,
+  validator: signerFor(`validator/hospital-${key}`),
+  admin: signerFor(`admin/hospital-${name}`),
+  peerId: peerIdFor(`${name}${key}`),
+});
+
+/** Votes and work on a cluster that keeps committing. */
+class Assembly {
+  readonly of: Cluster;
+  readonly open: (name: string) => ReturnType<typeof openLevelStore>;
+  /** Administrators who vote, by organisation. */
+  readonly admins: Map<string, Sm2Signer>;
+  #nonce = 0;
+
+  constructor(t: Test, params: Partial<ChainParams> = {}) {
+    this.of = new Cluster(consortium({ params: { ...quick, ...params } }));
+    const dir = t.testdir({});
+    this.open = (name) => openLevelStore(`${dir}/${name}`);
+    this.admins = new Map(this.of.net.hospitals.map(({ orgId, admin }) => [orgId, admin]));
+    t.teardown(() => this.of.stop());
+  }
+
+  async start(): Promise<void> {
+    for (const [index] of this.of.net.hospitals.entries()) await this.of.start(index, await this.open(`${index}`));
+  }
+
+  /** A node that surely is a member, and that transactions go through. */
+  get via(): EmrNode {
+    return this.of.node(0);
+  }
+
+  async submit(bytes: Uint8Array): Promise<void> {
+    const verdict = await this.via.mempool.submit({ bytes, sidecar: null });
+    if (!verdict.ok) throw new Error(`${verdict.code}: ${verdict.message}`);
+  }
+
+  read<T>(codec: Parameters<typeof decodeTrusted<T>>[0], key: Uint8Array): T | undefined {
+    const bytes = this.via.executor.state.reader.get(key);
+    return bytes === undefined ? undefined : decodeTrusted(codec, bytes, 'entry');
+  }
+
+  status(id: Uint8Array): string {
+    const found = this.read(proposalEntry, stateKey.proposal(id));
+    return found === undefined ? 'unknown' : found.reason === null ? found.status : `${found.status} ${found.reason}`;
+  }
+
+  wait(condition: () => boolean, what: string): Promise<void> {
+    return until(condition, DEADLINE_MS, () => `${what}\n${this.of.describe()}`);
+  }
+
+  /** Proposes, and lets the organisations of `voters` vote for it. */
+  async vote(proposal: Proposal, voters: readonly string[], proposer = voters[0] as string): Promise<Uint8Array> {
+    const { chainId } = this.of.net;
+    const by = this.admins.get(proposer) as Sm2Signer;
+    this.#nonce += 1;
+    const nonce = H('test-proposal', utf8(`${this.#nonce}`)).slice(0, 16);
+    const id = proposalIdOf(chainId, by.address, nonce, proposal);
+    await this.submit(signCall(chainId, by, { kind: 'gov.propose', proposal, nonce }).bytes);
+    await this.wait(() => this.status(id) === 'open', 'proposed');
+    for (const orgId of voters) {
+      const voter = this.admins.get(orgId) as Sm2Signer;
+      await this.submit(signCall(chainId, voter, { kind: 'gov.vote', proposalId: id, approve: true }).bytes);
+    }
+    return id;
+  }
+
+  async enact(proposal: Proposal, voters: readonly string[], proposer?: string): Promise<void> {
+    const id = await this.vote(proposal, voters, proposer);
+    await this.wait(() => this.status(id) === 'effective', `${proposal.kind} takes effect`);
+  }
+
+  async found(seat: Seat, voters: readonly string[]): Promise<void> {
+    const personTag = H('test-person', utf8(seat.orgId));
+    const draft = {
+      kind: 'addOrganisation' as const,
+      orgId: seat.orgId,
+      name: seat.orgId,
+      custodianKey: null,
+      admin: { publicKey: seat.admin.publicKey, personTag, possession: new Uint8Array(64) },
+    };
+    const possession = seat.admin.sign(enrolmentPossessionHash(this.of.net.chainId, firstAdminEnrolment(draft)));
+    await this.enact({ ...draft, admin: { ...draft.admin, possession } }, voters);
+    this.admins.set(seat.orgId, seat.admin);
+  }
+
+  admission({ orgId, validator, peerId }: Seat): Proposal {
+    const card: NodeCard = { orgId, publicKey: validator.publicKey, peerId, addresses: [] };
+    return { kind: 'admitObserver', card, possession: validator.sign(admissionHash(this.of.net.chainId, card)) };
+  }
+
+  rotation(before: Seat, after: Seat): Proposal {
+    const { orgId, validator, peerId } = after;
+    const card: NodeCard = { orgId, publicKey: validator.publicKey, peerId, addresses: [] };
+    const { address } = before.validator;
+    const possession = validator.sign(memberRotationHash(this.of.net.chainId, address, card));
+    return { kind: 'rotateMember', address, card, possession };
+  }
+
+  /** Somebody's work: committed by all who run and are members. */
+  async work(): Promise<void> {
+    const tx = enrolPatient(this.of.net);
+    await this.submit(tx.bytes);
+    const members = this.of.nodes().filter((node) => node.membership.isMember);
+    await this.wait(
+      () =>
+        members.every((node) => {
+          const found = node.store.locateTx(tx.hash);
+          return found !== null && node.host.head.height >= found.height;
+        }),
+      'work is committed',
+    );
+  }
+
+  orgs(): string[] {
+    return this.via.executor.head.validators.map(({ orgId }) => orgId).sort();
+  }
+
+  /** Whether a validator's signature stands in the certificate of a recent block. */
+  async signs({ validator }: Seat): Promise<void> {
+    for (;;) {
+      await this.work();
+      const { height, header } = this.via.executor.head;
+      const set = this.via.store.validatorSet(header.validatorsHash);
+      const index = set?.findIndex(({ address }) => equalBytes(address, validator.address));
+      if (this.via.store.certificateAt(height)?.signatures.some((s) => s.validator === index) === true) return;
+    }
+  }
+
+  /** Nodes that have the same blocks have the same state. */
+  async agree(t: Test): Promise<void> {
+    const members = this.of.nodes().filter((node) => node.membership.isMember);
+    await this.wait(() => new Set(members.map((node) => node.host.head.height)).size === 1, 'level');
+    t.equal(new Set(members.map(({ executor }) => bytesToHex(executor.head.header.stateRoot))).size, 1, 'one state');
+    t.same(this.of.fatal(), []);
+  }
+}
+
+const [A, B, C, D, E] = ['a', 'b', 'c', 'd', 'e'].map((name) => `hospital-${name}`) as [
+  string,
+  string,
+  string,
+  string,
+  string,
+];
+const founder = (assembly: Assembly, orgId: string): Seat =>
+  assembly.of.net.hospitals.find((hospital) => hospital.orgId === orgId) as Seat;
+const indexOf = (assembly: Assembly, orgId: string): number =>
+  assembly.of.net.hospitals.findIndex((hospital) => hospital.orgId === orgId);
+
+t.test('from observer to validator, another leaves, keys change, and the chain commits throughout', async (t) => {
+  const assembly = new Assembly(t);
+  const { of } = assembly;
+  await assembly.start();
+  // Whom the transactions go through stays until the end.
+  const stays = of.net.hospitals[0]?.orgId as string;
+  const [leaves, rotates] = [A, B, C, D].filter((orgId) => orgId !== stays) as [string, string];
+  const founders = [stays, ...[A, B, C, D].filter((orgId) => orgId !== stays && orgId !== leaves)];
+  for (let n = 0; n < 5; n += 1) await assembly.work();
+
+  const seat = seatOf('e');
+  const joining = await of.startAs(seat, await assembly.open('e'));
+  const newcomer = of.node(joining);
+  await assembly.found(seat, founders);
+  t.equal(newcomer.executor.head.height, 0, 'nobody talks to a stranger');
+  await assembly.enact(assembly.admission(seat), founders);
+  await assembly.wait(() => newcomer.membership.isMember, 'the observer has the block that admits it');
+  await assembly.work();
+  t.notOk(newcomer.host.isValidator, 'an observer has no vote');
+  await assembly.agree(t);
+
+  const add: Proposal = { kind: 'addValidator', orgId: E, address: seat.validator.address };
+  await assembly.enact(add, founders);
+  t.same(assembly.orgs(), [A, B, C, D, E], 'by its own word on chain, without an operator');
+  await assembly.wait(() => newcomer.host.isValidator, 'it knows that it votes');
+  await assembly.signs(seat);
+  await assembly.agree(t);
+
+  const gone = of.node(indexOf(assembly, leaves));
+  await assembly.enact({ kind: 'removeValidator', orgId: leaves }, [...founders, E]);
+  await assembly.wait(
+    () => !gone.membership.isMember || gone.network.peers().every(({ connected }) => !connected),
+    'left',
+  );
+  for (const node of of.nodes().filter((other) => other !== gone)) {
+    t.notOk(
+      node.network.peers().some(({ peerId }) => peerId === gone.network.peerId),
+      'and is cut off',
+    );
+  }
+  await assembly.work();
+  await assembly.signs(seat);
+
+  const before = founder(assembly, rotates);
+  const after = { ...seatOf(rotates.slice(-1), `${rotates.slice(-1)}new`), admin: before.admin };
+  await assembly.enact(assembly.rotation(before, after), [...founders, E], rotates);
+  const index = indexOf(assembly, rotates);
+  const retired = of.node(index);
+  of.running[index] = undefined;
+  await retired.stop();
+  const fresh = of.node(await of.startAs(after, await assembly.open('fresh')));
+  await assembly.wait(() => fresh.host.isValidator, 'the new keys have caught up');
+  await assembly.signs(after);
+  await assembly.signs(seat);
+  await assembly.agree(t);
+  t.equal(of.node(0).executor.head.validators.length, 4);
+});
+
+t.test('a candidate that is not there stays an observer, and no quorum waits for it', async (t) => {
+  const assembly = new Assembly(t, { readyTtlMs: 1_500 });
+  await assembly.start();
+  const founders = [A, B, C];
+  const seat = seatOf('e');
+  await assembly.found(seat, founders);
+  await assembly.enact(assembly.admission(seat), founders);
+  const add: Proposal = { kind: 'addValidator', orgId: E, address: seat.validator.address };
+  const id = await assembly.vote(add, founders);
+  await assembly.wait(() => assembly.status(id) === 'awaitingReady', 'the delay is over');
+  await assembly.work();
+  t.same(assembly.orgs(), [A, B, C, D]);
+  await assembly.wait(
+    () => assembly.status(id) === 'failed CANDIDATE_NOT_READY',
+    'its time is over, on an idle chain too',
+  );
+
+  // Its node comes up late: asked once more, it is there.
+  await assembly.of.startAs(seat, await assembly.open('e'));
+  const again = await assembly.vote(add, founders);
+  await assembly.wait(() => /effective|failed/.test(assembly.status(again)), 'decided');
+  t.equal(assembly.status(again), 'effective');
+  t.same(assembly.orgs(), [A, B, C, D, E]);
+  await assembly.agree(t);
+});
+
+t.test('a vote that would leave too few is refused', async (t) => {
+  const assembly = new Assembly(t);
+  await assembly.start();
+  const proposal: Proposal = { kind: 'removeValidator', orgId: D };
+  await t.rejects(assembly.vote(proposal, [A, B, C]), { message: /^SET_TOO_SMALL/ });
+  await assembly.work();
+});
+
+t.test('who saw two votes that exclude each other brings them onto the chain', async (t) => {
+  const assembly = new Assembly(t);
+  await assembly.start();
+  await assembly.work();
+  const { validator, orgId } = founder(assembly, D);
+  const { chainId } = assembly.of.net;
+  const signed = (name: string) => {
+    const digest = H('test-digest', utf8(name));
+    return { digest, signature: validator.sign(voteSigningHash(chainId, 'prepare', 1, 3, digest)) };
+  };
+  const member = assembly.via.executor.head.validators.find((v) => v.orgId === orgId);
+  if (member === undefined) throw new Error('no such validator');
+  const equivocation = {
+    validator: 0,
+    vote: 'prepare' as const,
+    height: 1,
+    view: 3,
+    first: signed('one'),
+    second: signed('two'),
+  };
+  for (const node of assembly.of.nodes()) node.evidence.add({ equivocation, validator: member });
+  const key = stateKey.evidence(validator.address, 1, 'prepare');
+  await assembly.wait(() => assembly.read(evidenceEntry, key) !== undefined, 'evidence on chain');
+  t.match(assembly.read(evidenceEntry, key), { orgId: D, view: 3 });
+  await assembly.wait(
+    () => assembly.of.nodes().every((node) => node.evidence.pending().length === 0),
+    'settled by all',
+  );
+  t.same(assembly.orgs(), [A, B, C, D], 'and nobody is expelled');
+  await assembly.work();
+  await assembly.agree(t);
+});
