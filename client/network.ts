@@ -98,7 +98,8 @@ function checkGenesis(bytes: Uint8Array, chainId: Uint8Array): { genesis: Genesi
 }
 
 /** Where the home keeps the genesis of a chain: canonical bytes whose hash was checked. */
-export const genesisFile = (home: Home, chainId: Uint8Array): string => home.file('chains', `${bytesToHex(chainId)}.genesis`);
+export const genesisFile = (home: Home, chainId: Uint8Array): string =>
+  home.file('chains', `${bytesToHex(chainId)}.genesis`);
 
 async function loadGenesis(home: Home, rpc: RpcClient, chainId: Uint8Array) {
   const stored = await readPrivate(genesisFile(home, chainId));

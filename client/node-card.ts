@@ -20,7 +20,11 @@ export interface SignedNodeCard {
 export async function readNodeCard(path: string, chainId: Uint8Array, engine: Sm2Engine): Promise<SignedNodeCard> {
   const { content } = await readDocument(path, ['emrchain-node-card']);
   if (!equalBytes(bytesField(path, content, 'chainId', 32), chainId)) {
-    throw new ClientError('CHAIN_ID_MISMATCH', `${path} is for another chain.`, 'Check --rpc URL, or ask for a new file.');
+    throw new ClientError(
+      'CHAIN_ID_MISMATCH',
+      `${path} is for another chain.`,
+      'Check --rpc URL, or ask for a new file.',
+    );
   }
   const card = codecField(path, content, 'card', nodeCard, MAX_CARD_BYTES);
   const replaces = content['replaces'] === null ? null : bytesField(path, content, 'replaces', 20);
