@@ -104,6 +104,20 @@ t.test('joining others [V6]', async (t) => {
     }
   });
 
+  t.test('the last view that there is ends no process', async (t) => {
+    const lone = new LoneReplica({ self: 3 });
+    const last = Number.MAX_SAFE_INTEGER;
+    for (const from of [1, 2]) lone.hear(from, { kind: 'viewChange', height: 1, view: last, prepared: null });
+    t.match(lone.replica.position, { view: last, mode: 'viewChange' });
+    lone.fire('view');
+    t.match(lone.replica.position, { view: last, mode: 'viewChange' });
+    t.equal(lone.timer('view')?.afterMs, 16_000);
+    const block = lone.block();
+    lone.hearVotes('commit', [0, 1, 2], 0, block.hash);
+    lone.fetched(block);
+    t.equal(lone.of('commit').length, 1, 'a decision is a decision');
+  });
+
   t.test('of one validator the highest view counts, whatever came last [V2]', async (t) => {
     const lone = new LoneReplica();
     lone.hear(1, { kind: 'viewChange', height: 1, view: 5, prepared: null });
