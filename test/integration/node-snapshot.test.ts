@@ -1,5 +1,14 @@
 import t, { type Test } from 'tap';
-import { decodeSnapshotRequest } from '../../node/snapshot/wire.ts';
+import { decode } from '../../common/codec.ts';
+import type { Verdict } from '../../common/errors.ts';
+import { blockHash, blockHeader, encodeHeader } from '../../common/protocol/block.ts';
+import { type CertifiedBlock, decodeCertifiedBlock, encodeCertifiedBlock } from '../../node/host/wire.ts';
+import {
+  decodeSnapshotRequest,
+  encodeOffers,
+  encodeSnapshotRequest,
+  type SnapshotRequest,
+} from '../../node/snapshot/wire.ts';
 import { openLevelStore } from '../../node/storage/level-store.ts';
 import type { EmrNode } from '../../node/node.ts';
 import { auditTree } from '../../vm/state-tree/index.ts';
@@ -88,29 +97,86 @@ t.test('a newcomer begins with a snapshot while the others commit, and votes', a
   checkJoined(t, { node: () => cluster.node(1) } as unknown as Cluster, again);
 });
 
-/** What a liar makes of the frames of an answer. */
-type Lie = (frames: readonly Uint8Array[], kind: string) => readonly Uint8Array[];
+/** What a liar makes of the frames of an answer; `ask` gives it an honest answer to another question. */
+type Lie = (
+  frames: readonly Uint8Array[],
+  kind: string,
+  ask: (request: SnapshotRequest) => Promise<readonly Uint8Array[]>,
+) => readonly Uint8Array[] | Promise<readonly Uint8Array[]>;
 
 /** Puts somebody between a node and the network, who changes what it answers to newcomers. */
 function liesAs(network: MemoryNetwork, lie: Lie): void {
   const honest = network.handlerOf('snapshot');
   network.onRequest('snapshot', async function* (from, payload, signal) {
+    const ask = async (bytes: Uint8Array): Promise<readonly Uint8Array[]> => {
+      const frames: Uint8Array[] = [];
+      if (honest !== undefined) for await (const frame of honest(from, bytes, signal)) frames.push(frame);
+      return frames;
+    };
     const request = decodeSnapshotRequest(payload);
-    const frames: Uint8Array[] = [];
-    if (honest !== undefined) for await (const frame of honest(from, payload, signal)) frames.push(frame);
-    yield* lie(frames, request.ok ? request.value.kind : '');
+    const kind = request.ok ? request.value.kind : '';
+    yield* await lie(await ask(payload), kind, (other) => ask(encodeSnapshotRequest(other)));
   });
 }
 
 const flipped = (frames: readonly Uint8Array[], at: number): readonly Uint8Array[] =>
   frames.map((frame) => flipBit(frame, Math.min(frame.length * 8 - 1, Math.floor(frame.length * 8 * at))));
 
+/** The block under a header that nobody has certified, and its hash. */
+function forged(frame: Uint8Array): { readonly frame: Uint8Array; readonly hash: Uint8Array } {
+  const { block, certificate } = mustDecode(decodeCertifiedBlock(frame));
+  const header = mustDecode(decode(blockHeader, block.header, 512));
+  const bytes = encodeHeader({ ...header, timestampMs: header.timestampMs + 1 });
+  const hash = blockHash(bytes);
+  const of = { block: { ...block, header: bytes }, certificate: { ...certificate, blockHash: hash } };
+  return { frame: encodeCertifiedBlock(of), hash };
+}
+
+/** The block with something else in it than its header says. */
+function changed(frame: Uint8Array, change: (block: CertifiedBlock) => CertifiedBlock): Uint8Array {
+  return encodeCertifiedBlock(change(mustDecode(decodeCertifiedBlock(frame))));
+}
+
+function mustDecode<T>(verdict: Verdict<T>): T {
+  if (!verdict.ok) throw new Error(verdict.code);
+  return verdict.value;
+}
+
 const LIES: Readonly<Record<string, Lie>> = {
   'offers of another block': (frames, kind) => (kind === 'offers' ? flipped(frames, 0.9) : frames),
-  'another block': (frames, kind) => (kind === 'block' ? flipped(frames, 0.2) : frames),
-  'another certificate': (frames, kind) => (kind === 'block' ? flipped(frames, 0.99) : frames),
+  'offers of great heights': (frames, kind) =>
+    kind === 'offers' ? [encodeOffers([{ height: 2 ** 53 - 1, blockHash: new Uint8Array(32) }])] : frames,
+  'a block that nobody has certified': async (frames, kind, ask) => {
+    const [block, ...receipts] = await ask({ kind: 'block', height: AT });
+    const lie = forged(block as Uint8Array);
+    if (kind === 'offers') return [encodeOffers([{ height: AT, blockHash: lie.hash }])];
+    return kind === 'block' ? [lie.frame, ...receipts] : frames;
+  },
+  'a signature that does not verify': ([first, ...rest], kind) => {
+    if (kind !== 'block' || first === undefined) return first === undefined ? [] : [first, ...rest];
+    const lie = changed(first, ({ block, certificate: { signatures, ...certificate } }) => ({
+      block,
+      certificate: {
+        ...certificate,
+        signatures: signatures.map((s, index) => (index === 1 ? { ...s, signature: flipBit(s.signature, 300) } : s)),
+      },
+    }));
+    return [lie, ...rest];
+  },
+  'another body': ([first, ...rest], kind) => {
+    if (kind !== 'block' || first === undefined) return first === undefined ? [] : [first, ...rest];
+    const lie = changed(first, ({ block, certificate }) => ({
+      block: { ...block, txs: block.txs.slice(1), sidecars: block.sidecars.slice(1) },
+      certificate,
+    }));
+    return [lie, ...rest];
+  },
   'no receipts': (frames, kind) => (kind === 'block' ? frames.slice(0, 1) : frames),
+  'other receipts': ([first, ...rest], kind) =>
+    first === undefined ? [] : [first, ...(kind === 'block' ? flipped(rest, 0.5) : rest)],
   'one entry changed': (frames, kind) => (kind === 'entries' ? flipped(frames, 0.5) : frames),
+  'more than was asked for': async (frames, kind, ask) =>
+    kind === 'entries' ? ask({ kind: 'entries', height: AT, range: { gte: new Uint8Array(0), lt: null } }) : frames,
   'a proof that is cut off': (frames, kind) => (kind === 'entries' ? frames.map((f) => f.subarray(0, -1)) : frames),
   'nothing at all': () => [],
   garbage: (frames) => frames.map((frame) => frame.map((byte) => byte ^ 0x5a)),
@@ -126,6 +192,8 @@ for (const [what, lie] of Object.entries(LIES)) {
     const late = await cluster.start(3, new SimulatedDisk().open());
     await isLevel(cluster, late);
     checkJoined(t, cluster, late);
+    t.same(await late.store.blockAt(AT), await cluster.node(2).store.blockAt(AT));
+    t.same(await late.store.receiptsAt(AT), await cluster.node(2).store.receiptsAt(AT));
     t.same(cluster.fatal(), []);
   });
 }
@@ -137,7 +205,10 @@ t.test('a node that is killed while it restores goes on where it was', async (t)
     for (const step of [2, 3, 4, 5]) {
       const disk = new SimulatedDisk();
       const died = new Promise<void>((resolve) => (disk.onDeath = resolve));
-      disk.fault = ({ number }) => (number === step ? fault : 'none');
+      disk.fault = ({ number, sync }) => {
+        if (number <= 5) t.equal(sync, true, 'a piece and the note of it are never left to chance');
+        return number === step ? fault : 'none';
+      };
       await cluster.start(3, disk.open());
       const all = until(
         () => cluster.node(3).host.head.height >= BLOCKS,
