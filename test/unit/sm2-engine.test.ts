@@ -15,6 +15,7 @@ import {
   invertModOrder,
   modOrder,
   pointToRaw,
+  rawToPoint,
 } from '../../common/crypto/curve.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { createWasmPoints } from '../../common/crypto/sm2-engine/points.ts';
@@ -357,11 +358,18 @@ t.test('digests of any value, and sums with x1 at or above n', async (t) => {
     const y = power(square, (p + 1n) / 4n);
     if (mod(y * y) === square) sums.push(Point.fromAffine({ x, y }), Point.fromAffine({ x, y: p - y }));
   }
+  // x so small that x + p is below 2^256, too; x just below n, so that a digest just above n belongs to a small r.
+  for (let k = 1n; k < 8n; k++) {
+    for (const x of [k, n - k]) {
+      const raw = compressedToRaw(concatBytes(Uint8Array.of(2), bigintToBytes(x, 32)));
+      if (raw !== undefined) sums.push(rawToPoint(raw)!);
+    }
+  }
   for (const S of sums) {
     const { x } = S.toAffine();
     for (let round = 0; round < times(4, 100); round++) {
       const s = bytesToBigint(seeded(32)) % n;
-      const sum = bytesToBigint(seeded(32)) % n;
+      const sum = round % 2 === 0 ? bytesToBigint(seeded(32)) % n : modOrder(s + 5n);
       const P = S.add(G.multiplyUnsafe(modOrder(-s))).multiplyUnsafe(invertModOrder(sum));
       const r = modOrder(sum - s);
       const e = modOrder(r - x);
@@ -369,8 +377,9 @@ t.test('digests of any value, and sums with x1 at or above n', async (t) => {
       t.ok(verdict(publicKey, e, rs(r, s)), `x = ${x}`);
       if (e + n < 2n ** 256n) t.ok(verdict(publicKey, e + n, rs(r, s)), 'a digest at or above n');
       t.notOk(verdict(publicKey, modOrder(e + 1n), rs(r, s)));
-      // x taken modulo p where the standard takes it modulo n.
-      if (x >= n) t.notOk(verdict(publicKey, modOrder(r - x + n - p), rs(r, s)));
+      // x + p or x - p in the place of x.
+      t.notOk(verdict(publicKey, modOrder(r - x - p), rs(r, s)));
+      t.notOk(verdict(publicKey, modOrder(r - x + p), rs(r, s)));
     }
   }
 });
