@@ -382,6 +382,26 @@ t.test('digests of any value, and sums with x1 at or above n', async (t) => {
       t.notOk(verdict(publicKey, modOrder(r - x + p), rs(r, s)));
     }
   }
+  // r and s out of range, or r + s = n, with a digest for which e + x1 = r holds all the same.
+  const P = G.multiplyUnsafe(12_345n);
+  for (let round = 0; round < times(4, 100); round++) {
+    const k = bytesToBigint(seeded(32)) % n;
+    const tiny = 1n + (bytesToBigint(seeded(20)) % 2n ** 150n);
+    const pairs: [bigint, bigint][] = [
+      [0n, k],
+      [k, 0n],
+      [n - k, k],
+      [n, k],
+      [k, n],
+      [tiny + n, k],
+      [k, tiny + n],
+    ];
+    for (const [r, s] of pairs) {
+      const S = G.multiplyUnsafe(s % n).add(P.multiplyUnsafe((r + s) % n));
+      const e = modOrder(r - S.toAffine().x);
+      t.notOk(verdict(pointToRaw(P), e, rs(r, s)), `${r} ${s}`);
+    }
+  }
 });
 
 t.test('sums of multiples, equal, opposite and infinite ones among them', async (t) => {
