@@ -297,6 +297,29 @@ const keyTwice: Scenario = {
   limits: [{ figure: PAUSE, atMost: 4_000 }],
 };
 
+/** Three of the founders go: those who came in are then three of four, and decide with whoever is left. */
+const comeAndGo: Scenario = {
+  name: 'from four validators to seven, and back to four',
+  nodes: 4,
+  network: 'direct',
+  steps: [
+    { do: 'load', inFlight: 8, perSecond: 50, at: [0] },
+    { do: 'recover', nodes: FOUR },
+    { do: 'mark' },
+    { do: 'join', nodes: [4, 5, 6], figure: 'from four to seven, ms' },
+    { do: 'level', nodes: [0, 1, 2, 3, 4, 5, 6] },
+    { do: 'blocks', count: 20 },
+    { do: 'leave', nodes: [1, 2, 3], figure: 'back to four, ms' },
+    { do: 'blocks', count: 20 },
+    { do: 'longestPauseSinceMark', figure: PAUSE },
+    // One of the four dies, as any may.
+    { do: 'kill', nodes: [5] },
+    { do: 'blocks', count: 10 },
+    { do: 'recover', nodes: [5] },
+  ],
+  limits: [{ figure: PAUSE, atMost: 5_000 }],
+};
+
 /**
  * All scenarios by the names that a person types.
  * @param count of what a scenario does many times; null for a number that takes a minute or two
@@ -314,5 +337,6 @@ export const scenarios = (seed: number, count: number | null): Readonly<Record<s
   'full-disk': fullDisk,
   backup: backupRestored,
   twin: keyTwice,
+  members: comeAndGo,
   'catch-up': catchUp(count ?? 500),
 });

@@ -54,9 +54,10 @@ type Chain = ReadonlyMap<number, BlockSeen>;
 
 async function chainOf({ hospital }: StageNode): Promise<Chain> {
   const rpc = new RpcClient(hospital.rpcUrl);
-  const { height } = await rpc.call('chain_getHeight', {});
+  // A node that began with a snapshot has no blocks below it.
+  const { height, lowestHeight } = await rpc.call('chain_getHeight', {});
   const chain = new Map<number, BlockSeen>();
-  for (let from = 1; from <= height; from += HEADERS_PER_PAGE) {
+  for (let from = Math.max(1, lowestHeight); from <= height; from += HEADERS_PER_PAGE) {
     const { headers } = await rpc.call('chain_getHeaders', { fromHeight: from, limit: HEADERS_PER_PAGE });
     for (const { hash, header } of headers) chain.set(header.height, { hash, stateRoot: header.stateRoot });
   }

@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util';
 import { scenarios } from './catalogue.ts';
 import { play } from './play.ts';
+import { canMount } from './small-disk.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -26,6 +27,10 @@ if (names.length === 0 || names.some((name) => !Object.hasOwn(known, name))) {
 let failed = 0;
 for (const scenario of names.flatMap((name) => known[name] ?? [])) {
   console.log(`\n${scenario.name}`);
+  if (scenario.smallDisks !== undefined && !canMount) {
+    console.log('  skipped: only root may mount a small disk');
+    continue;
+  }
   const startMs = performance.now();
   const say = (text: string): void => console.log(`  ${text}`);
   const failures = await play(scenario, { slack: Number(values.slack), say }).then(

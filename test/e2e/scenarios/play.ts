@@ -10,6 +10,7 @@ import { unreachable } from '../../../common/errors.ts';
 import { lastLines } from '../../../scripts/devnet/processes.ts';
 import { until } from '../consortium.ts';
 import { checkAll } from './checks.ts';
+import { joinByVote, leaveByVote } from './joining.ts';
 import type { Limit, Scenario, Step, Who } from './scenario.ts';
 import { Stage, type StageNode } from './stage.ts';
 
@@ -39,6 +40,7 @@ class Play {
   readonly #scenario: Scenario;
   readonly #figures = new Map<string, number[]>();
   readonly #mayEndWith: ReadonlySet<string>;
+  #markMs = 0;
 
   constructor(stage: Stage, scenario: Scenario) {
     this.#stage = stage;
@@ -114,6 +116,11 @@ class Play {
         return this.#blocks(step);
       case 'longestPause':
         return this.#longestPause(step);
+      case 'mark':
+        this.#markMs = performance.now();
+        return;
+      case 'longestPauseSinceMark':
+        return this.#notePause(step.figure, this.#markMs);
       case 'rate':
         return this.#rate(step);
       case 'expectNoBlock':
@@ -146,6 +153,10 @@ class Play {
         return stage.startTwin(step.node);
       case 'endTwin':
         return stage.endTwin();
+      case 'join':
+        return this.#vote(step, joinByVote);
+      case 'leave':
+        return this.#vote(step, leaveByVote);
       default:
         return unreachable(step);
     }
@@ -184,6 +195,10 @@ class Play {
   async #longestPause({ ms, figure }: Extract<Step, { do: 'longestPause' }>): Promise<void> {
     const sinceMs = performance.now();
     await pass(ms);
+    this.#notePause(figure, sinceMs);
+  }
+
+  #notePause(figure: string, sinceMs: number): void {
     // What had not come by now is counted up to now.
     const instants = [sinceMs, ...this.#sightsSince(sinceMs), performance.now()];
     this.#note(figure, Math.max(...instants.slice(1).map((at, i) => at - (instants[i] as number))));
@@ -233,6 +248,13 @@ class Play {
     this.#note(`${figure}: seconds`, seconds);
     this.#note(`${figure}: blocks a second`, (node.watch.height - began.own) / seconds);
     this.#note(`${figure}: blocks a second of the others meanwhile`, (stage.height - began.height) / seconds);
+  }
+
+  async #vote({ nodes, figure }: Extract<Step, { do: 'join' | 'leave' }>, by: typeof joinByVote): Promise<void> {
+    const sinceMs = performance.now();
+    await this.#stage.meet();
+    await by(this.#stage, nodes);
+    this.#note(figure, performance.now() - sinceMs);
   }
 
   async #ended({ node: index, exitCode, error }: Extract<Step, { do: 'ended' }>): Promise<void> {

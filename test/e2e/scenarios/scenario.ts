@@ -37,6 +37,9 @@ export type Step =
   | { readonly do: 'blocks'; readonly count: number; readonly figure?: string }
   /** The longest time without a new block, while this much time passes. */
   | { readonly do: 'longestPause'; readonly ms: number; readonly figure: string }
+  /** The longest time without a new block in all of the steps from the last `mark` to here. */
+  | { readonly do: 'mark' }
+  | { readonly do: 'longestPauseSinceMark'; readonly figure: string }
   /** Committed transactions and blocks a second, while this much time passes. */
   | { readonly do: 'rate'; readonly ms: number; readonly figure: string }
   /** No node may commit anything; what was under way when the fault struck is given `settleMs`. */
@@ -63,7 +66,9 @@ export type Step =
   | { readonly do: 'backUp' | 'restore'; readonly node: number }
   /** A second process with the keys of this node, on a copy of its folder and ports of its own. */
   | { readonly do: 'startTwin'; readonly node: number }
-  | { readonly do: 'endTwin' };
+  | { readonly do: 'endTwin' }
+  /** Organisations that were not there come in by vote, each with a node that becomes a validator; or go. */
+  | { readonly do: 'join' | 'leave'; readonly nodes: readonly number[]; readonly figure?: string };
 
 /** What a slow link does to what passes. TCP hides loss: what is lost comes late, with all that is behind it. */
 export interface Link {

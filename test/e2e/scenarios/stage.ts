@@ -15,11 +15,13 @@ import { newPrivateKey } from '../../../common/native/sm2-select.ts';
 import { genesisHash } from '../../../common/protocol/genesis.ts';
 import { GENESIS_FILE, parseGenesisFile } from '../../../config/genesis-file.ts';
 import { NODE_CONFIG_FILE } from '../../../config/node-config.ts';
+import { ChainView, Home, meetNode, RpcClient } from '../../../client/index.ts';
 import { childEnvironment, Devnet, type Hospital } from '../../../scripts/devnet/devnet.ts';
 import { freePorts, lastLines, type Service, startService, stopService } from '../../../scripts/devnet/processes.ts';
 import { HeadWatch } from './head-watch.ts';
-import { Load } from './load.ts';
+import { Load, type Writer } from './load.ts';
 import { SmallDisk } from './small-disk.ts';
+import { Votes } from './votes.ts';
 import { Wires } from './wires.ts';
 
 const NODE_SCRIPT = join(import.meta.dirname, 'scenario-node.ts');
@@ -123,27 +125,35 @@ export interface StageOptions {
   readonly smallDisks: readonly number[];
 }
 
+interface Made {
+  readonly hospitals: readonly Hospital[];
+  readonly wires: Wires | null;
+}
+
 export class Stage {
   readonly dir: string;
-  readonly nodes: readonly StageNode[];
   readonly load: Load;
+  /** What every process of the network is started with. */
+  readonly env: NodeJS.ProcessEnv;
+  /** When each height was first seen at any node, by the monotonic clock. */
+  readonly sights = new Map<number, number>();
+  readonly #writers: readonly Writer[];
+  readonly #nodes: StageNode[] = [];
   readonly #wires: Wires | null;
   #twin: StageNode | null = null;
-  /** When each height was first seen at any node, by the monotonic clock. */
-  readonly sights: Map<number, number>;
+  #votes: Votes | null = null;
 
-  private constructor(
-    dir: string,
-    nodes: readonly StageNode[],
-    load: Load,
-    wires: Wires | null,
-    sights: Map<number, number>,
-  ) {
+  private constructor(dir: string, chainId: Uint8Array, writers: readonly Writer[], made: Made) {
     this.dir = dir;
-    this.nodes = nodes;
-    this.load = load;
-    this.#wires = wires;
-    this.sights = sights;
+    this.env = childEnvironment(dir);
+    this.#writers = writers;
+    this.#wires = made.wires;
+    this.#nodes = made.hospitals.map((hospital, index) => this.#nodeOf(index, hospital));
+    this.load = new Load(
+      chainId,
+      writers,
+      made.hospitals.map(({ rpcUrl }) => rpcUrl),
+    );
   }
 
   static async open({ nodes: count, wired, smallDisks }: StageOptions): Promise<Stage> {
@@ -162,19 +172,8 @@ export class Stage {
       GENESIS_FILE,
       await readFile(join((hospitals[0] as Hospital).dir, GENESIS_FILE), 'utf8'),
     );
-    const sights = new Map<number, number>();
-    const env = childEnvironment(dir);
-    const nodes = hospitals.map((hospital, index) => {
-      const watch = new HeadWatch(hospital.rpcUrl, ({ height }) => noteSight(sights, height));
-      return new StageNode(index, hospital, env, watch);
-    });
     const writers = hospitals.map(({ orgId }, i) => ({ orgId, signer: signers[i] as (typeof signers)[number] }));
-    const load = new Load(
-      genesisHash(genesis),
-      writers,
-      hospitals.map(({ rpcUrl }) => rpcUrl),
-    );
-    const stage = new Stage(dir, nodes, load, wires, sights);
+    const stage = new Stage(dir, genesisHash(genesis), writers, { hospitals, wires });
     process.off('exit', removeAll);
     process.once('exit', stage.#endAtOnce);
     for (const index of smallDisks) await stage.node(index).disk.mount();
@@ -187,8 +186,39 @@ export class Stage {
       node.end();
       node.disk.unmount();
     }
-    rmSync(this.dir, { recursive: true, force: true });
+    // Killed a moment ago, the processes may still write.
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   };
+
+  #nodeOf(index: number, hospital: Hospital): StageNode {
+    const watch = new HeadWatch(hospital.rpcUrl, ({ height }) => noteSight(this.sights, height));
+    return new StageNode(index, hospital, this.env, watch);
+  }
+
+  get nodes(): readonly StageNode[] {
+    return this.#nodes;
+  }
+
+  /** A node that joins a network that runs; its folder is there. Not started yet. */
+  async add(index: number, hospital: Hospital): Promise<StageNode> {
+    if (index !== this.#nodes.length) throw new Error(`the next node is ${this.#nodes.length}`);
+    await configure([hospital], false);
+    const node = this.#nodeOf(index, hospital);
+    this.#nodes.push(node);
+    return node;
+  }
+
+  get votes(): Votes {
+    if (this.#votes === null) throw new Error('there is no vote before the chain is met');
+    return this.#votes;
+  }
+
+  /** Meets the chain at node 0, which must run, and takes the founders' administrators for its voters. */
+  async meet(): Promise<void> {
+    const rpc = new RpcClient(this.node(0).hospital.rpcUrl);
+    const view = new ChainView(rpc, await meetNode(new Home(join(this.dir, 'people', 'voters')), rpc));
+    this.#votes ??= new Votes(view, this.#writers);
+  }
 
   get wires(): Wires {
     if (this.#wires === null) throw new Error('this scenario has no wires between its nodes');
@@ -220,7 +250,7 @@ export class Stage {
     configuration.rpc.port = rpcPort;
     configuration.network.listen = [`/ip4/127.0.0.1/tcp/${p2pPort}`];
     await writeFile(fileOf(twin), stringify(configuration), { mode: 0o600 });
-    this.#twin = new StageNode(index, twin, childEnvironment(this.dir), new HeadWatch(twin.rpcUrl, () => undefined));
+    this.#twin = new StageNode(index, twin, this.env, new HeadWatch(twin.rpcUrl, () => undefined));
     this.#twin.start();
   }
 
@@ -255,7 +285,7 @@ function noteSight(sights: Map<number, number>, height: number): void {
 /** As much of a configuration as a scenario touches. */
 interface Configuration {
   network: { listen: string[]; peers: string[] };
-  rpc: { port: number; requestsPerMinute?: number };
+  rpc: { port: number; requestsPerMinute?: number; openReads?: boolean };
 }
 
 const fileOf = ({ dir }: Hospital): string => join(dir, NODE_CONFIG_FILE);
@@ -263,7 +293,7 @@ const read = async (hospital: Hospital): Promise<Configuration> =>
   parse(await readFile(fileOf(hospital), 'utf8')) as Configuration;
 const portOf = (address: string | undefined): number => Number(/\/tcp\/(\d+)/.exec(address ?? '')?.[1]);
 
-/** Lets each node dial through its wires, and be asked as often as the test wants to. */
+/** Lets each node dial through its wires, and be asked by anybody as often as the test wants to. */
 async function configure(hospitals: readonly Hospital[], wired: boolean): Promise<Wires | null> {
   const configurations = await Promise.all(hospitals.map(read));
   const ports = configurations.map(({ network }) => portOf(network.listen[0]));
@@ -272,6 +302,7 @@ async function configure(hospitals: readonly Hospital[], wired: boolean): Promis
   for (const [from, configuration] of configurations.entries()) {
     const { network, rpc } = configuration;
     rpc.requestsPerMinute = CALLS_PER_MINUTE;
+    rpc.openReads = true;
     if (wires !== null) {
       network.peers = network.peers.map((peer) => {
         const port = portOf(peer);
