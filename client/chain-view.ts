@@ -7,10 +7,17 @@ import { type Codec, decode } from '../common/codec.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import { merkleVerify } from '../common/crypto/merkle.ts';
 import { type BlockHeader, certificate, MAX_CERTIFICATE_BYTES } from '../common/protocol/block.ts';
-import { type TrustedSet, verifyHeader, type VerifiedHeader, verifyStateEntry } from '../common/protocol/light.ts';
+import {
+  type Handover,
+  type TrustedSet,
+  verifyHandover,
+  verifyHeader,
+  type VerifiedHeader,
+  verifyStateEntry,
+} from '../common/protocol/light.ts';
 import { receipt, type Receipt } from '../common/protocol/receipt.ts';
 import { STATE_VALUE_MAX_BYTES } from '../common/protocol/state-entries.ts';
-import { type ValidatorSet, validatorSetHash } from '../common/protocol/validator-set.ts';
+import { validatorSet, type ValidatorSet } from '../common/protocol/validator-set.ts';
 import type { Verdict } from '../common/errors.ts';
 import { selectSm2Engine } from '../common/native/sm2-select.ts';
 import type { ResultOf } from '../rpc/methods.ts';
@@ -21,9 +28,9 @@ import type { RpcClient } from './rpc-client.ts';
 
 /** Headers kept while a command runs: each read of the state stands at one of a few. */
 const MAX_CACHED_HEADERS = 64;
-/** Pages of headers looked through for a change of the validator set; each has 100. */
-const MAX_HEADER_PAGES = 10_000;
-const HEADERS_PER_PAGE = 100;
+/** Answers with handovers that are followed at a time: 1,024 changes of the validator set. */
+const MAX_BUNDLES = 64;
+const MAX_SET_BYTES = 16 * 1024;
 const MAX_RECEIPT_BYTES = 1024 * 1024;
 
 const LIAR = 'Use another node (--rpc URL), and tell its operator: this one shows what its chain does not hold.';
@@ -46,13 +53,14 @@ export class ChainView {
   readonly node: PinnedNode;
   readonly #engine: Sm2Engine;
   readonly #headers = new Map<number, VerifiedHeader>();
-  #trusted: TrustedSet;
+  /** From the genesis on, in ascending order: a header is checked against the set of its height. */
+  readonly #sets: TrustedSet[];
 
   constructor(rpc: RpcClient, node: PinnedNode, engine: Sm2Engine = selectSm2Engine().engine) {
     this.rpc = rpc;
     this.node = node;
     this.#engine = engine;
-    this.#trusted = { chainId: node.chainId, fromHeight: 0, validators: node.validators };
+    this.#sets = [{ chainId: node.chainId, fromHeight: 0, validators: node.validators }];
   }
 
   get engine(): Sm2Engine {
@@ -61,7 +69,15 @@ export class ChainView {
 
   /** The set that is trusted by now: that of the genesis, or the last one that was handed over to. */
   get validators(): ValidatorSet {
-    return this.#trusted.validators;
+    return this.#newest.validators;
+  }
+
+  get #newest(): TrustedSet {
+    return this.#sets.at(-1) as TrustedSet;
+  }
+
+  #setAt(height: number): TrustedSet {
+    return this.#sets.findLast(({ fromHeight }) => fromHeight <= height) ?? (this.#sets[0] as TrustedSet);
   }
 
   /** The header of a height, certified. @throws ClientError PROOF_INVALID, CHAIN_AT_GENESIS, and those of calls */
@@ -84,10 +100,10 @@ export class ChainView {
 
   async #verifyCommit(height: number, commit: ResultOf<'chain_getCommit'>): Promise<VerifiedHeader> {
     const proof = certified(commit);
-    let verdict = verifyHeader(this.#trusted, proof, this.#engine);
+    let verdict = verifyHeader(this.#setAt(height), proof, this.#engine);
     if (!verdict.ok && verdict.code === 'WRONG_VALIDATOR_SET') {
       await this.#followHandovers(height);
-      verdict = verifyHeader(this.#trusted, proof, this.#engine);
+      verdict = verifyHeader(this.#setAt(height), proof, this.#engine);
     }
     const verified = requireProven(verdict, `block ${height}`);
     if (verified.header.height !== height) {
@@ -96,33 +112,22 @@ export class ChainView {
     return verified;
   }
 
-  /** Walks the headers from what is trusted up to `height`, and takes over each set that a certified header names. */
+  /** Takes over each set that a certified header hands over to, from what is trusted up to `height`. */
   async #followHandovers(height: number): Promise<void> {
-    let from = Math.max(1, this.#trusted.fromHeight);
-    for (let pages = 0; from < height && pages < MAX_HEADER_PAGES; pages += 1) {
-      const { headers } = await this.rpc.call('chain_getHeaders', { fromHeight: from, limit: HEADERS_PER_PAGE });
-      if (headers.length === 0) return;
-      const current = hexOf(validatorSetHash(this.#trusted.validators));
-      // Only a hint where to look: what counts is the certified header.
-      const change = headers.find(({ header }) => header.nextValidatorsHash !== current);
-      if (change === undefined) {
-        from += headers.length;
-        continue;
+    for (let asked = 0; asked < MAX_BUNDLES; asked += 1) {
+      const { handovers, more } = await this.rpc.call('light_getBundle', {
+        fromHeight: Math.max(1, this.#newest.fromHeight),
+      });
+      for (const step of handovers) {
+        const set = requireProven(
+          verifyHandover(this.#newest, readHandover(step), this.#engine),
+          'a change of validators',
+        );
+        if (set.fromHeight > height) return;
+        this.#sets.push(set);
       }
-      if (change.header.height < from || change.header.height >= height) return;
-      await this.#takeOver(change.header.height);
-      from = change.header.height + 1;
+      if (!more || handovers.length === 0) return;
     }
-  }
-
-  async #takeOver(height: number): Promise<void> {
-    const proof = certified(await this.rpc.call('chain_getCommit', { height }));
-    const at = requireProven(verifyHeader(this.#trusted, proof, this.#engine), `block ${height}`);
-    const next = readSet((await this.rpc.call('chain_getCommit', { height: height + 1 })).validators);
-    if (!equalBytes(validatorSetHash(next), at.header.nextValidatorsHash)) {
-      throw new ClientError('PROOF_INVALID', 'The node showed another validator set than the chain names.', LIAR);
-    }
-    this.#trusted = { chainId: this.node.chainId, fromHeight: height + 1, validators: next };
   }
 
   /**
@@ -207,11 +212,13 @@ function certified(commit: ResultOf<'chain_getCommit'>) {
   };
 }
 
-function readSet(set: ResultOf<'chain_getCommit'>['validators']): ValidatorSet {
-  return set.map(({ address, orgId, publicKey, peerId }) => ({
-    address: fromHex(address, 20),
-    orgId,
-    publicKey: fromHex(publicKey, 64),
-    peerId,
-  }));
+function readHandover(step: ResultOf<'light_getBundle'>['handovers'][number]): Handover {
+  const what = 'a change of validators';
+  return {
+    at: {
+      header: fromHex(step.header),
+      certificate: requireProven(decode(certificate, fromHex(step.certificate), MAX_CERTIFICATE_BYTES), what),
+    },
+    nextValidators: [...requireProven(decode(validatorSet, fromHex(step.nextValidators), MAX_SET_BYTES), what)],
+  };
 }

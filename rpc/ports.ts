@@ -13,6 +13,7 @@ import type { Verdict } from '../common/errors.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import type { BlockHeader, Certificate } from '../common/protocol/block.ts';
 import type { Genesis } from '../common/protocol/genesis.ts';
+import type { Handover } from '../common/protocol/light.ts';
 import type { Purpose } from '../common/protocol/policy.ts';
 import type { Address, Hash, Height, OrgId, TimeMs, View } from '../common/protocol/primitives.ts';
 import type { Event, Receipt } from '../common/protocol/receipt.ts';
@@ -147,6 +148,11 @@ export interface ChainPort {
   locateTransaction(hash: Hash): Promise<{ readonly height: Height; readonly index: number } | null>;
   /** The set that certifies `height`; also answers head + 1. */
   validatorsAt(height: Height): Promise<ValidatorSet | null>;
+  /**
+   * Certified headers that hand over to another set, in ascending order, from `fromHeight` on and below the head: those that
+   * lead from a set which is trusted to the one that certifies the head. At most `limit`.
+   */
+  handovers(fromHeight: Height, limit: number): Promise<readonly Handover[]>;
   /** Returns the function that ends the subscription. */
   onCommitted(listener: (notice: CommittedNotice) => void): () => void;
 }

@@ -25,14 +25,14 @@ const STOP_MS = 1_000;
 
 async function main(): Promise<void> {
   const dir = folderOf(process.argv.slice(2));
-  const { socket, genesis } = await readSettings(dir);
+  const { socket, organisation, genesis } = await readSettings(dir);
   const secret = await openKey(join(dir, 'keys', 'custodian.json'));
   const sm2 = selectSm2Engine();
   if (sm2.fallbackReason !== undefined) {
     log('warn', { code: 'SM2_FALLBACK', reason: sm2.fallbackReason }, 'SM2 not by the fast engine');
   }
   const signer = sm2.createSigner(secret);
-  const orgId = organisationOf(genesis, signer.publicKey);
+  const orgId = organisationOf(genesis, signer.publicKey, organisation);
   const custodian = new Custodian({
     orgId,
     trusted: { chainId: genesisHash(genesis), fromHeight: 1, validators: genesis.validators },
@@ -75,7 +75,13 @@ function folderOf(args: readonly string[]): string {
   throw new EmrError('USAGE', usage);
 }
 
-async function readSettings(dir: string): Promise<{ readonly socket: string; readonly genesis: Genesis }> {
+interface Settings {
+  readonly socket: string;
+  readonly organisation: OrgId | null;
+  readonly genesis: Genesis;
+}
+
+async function readSettings(dir: string): Promise<Settings> {
   const config = parseNodeConfig(NODE_CONFIG_FILE, await readText(join(dir, NODE_CONFIG_FILE)), dir);
   if (config.custodian === null) {
     throw new EmrError(
@@ -84,7 +90,7 @@ async function readSettings(dir: string): Promise<{ readonly socket: string; rea
     );
   }
   const genesis = parseGenesisFile(GENESIS_FILE, await readText(join(dir, GENESIS_FILE)));
-  return { socket: config.custodian.socket, genesis };
+  return { socket: config.custodian.socket, organisation: config.organisation, genesis };
 }
 
 async function readText(path: string): Promise<string> {
@@ -112,13 +118,17 @@ async function openKey(path: string): Promise<Uint8Array> {
   }
 }
 
-/** The organisation that the founders gave this key to: records' keys are wrapped for it. */
-function organisationOf(genesis: Genesis, publicKey: Uint8Array): OrgId {
+/**
+ * The organisation that the founders gave this key to, or, where a vote did, the one that the configuration names: records'
+ * keys are wrapped for it. A name that is not the key's opens no wrap, and no client takes its answers.
+ */
+function organisationOf(genesis: Genesis, publicKey: Uint8Array, configured: OrgId | null): OrgId {
   const found = genesis.organisations.find((o) => o.custodianKey !== null && equalBytes(o.custodianKey, publicKey));
   if (found !== undefined) return found.orgId;
+  if (configured !== null) return configured;
   throw new EmrError(
     'CUSTODIAN_KEY_UNKNOWN',
-    'no organisation of the genesis has this custodian key; is this the right keys/custodian.json?',
+    'no organisation of the genesis has this custodian key; is this the right keys/custodian.json? For an organisation that came by vote, config.yaml has organisation: ID.',
   );
 }
 

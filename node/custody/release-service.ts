@@ -7,8 +7,9 @@
  */
 import { type Codec, decode, decodeTrusted, encode } from '../../common/codec.ts';
 import { EmrError, InvariantError } from '../../common/errors.ts';
-import { encodeHeader } from '../../common/protocol/block.ts';
-import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
+import { blockHeader, encodeHeader } from '../../common/protocol/block.ts';
+import { type CertifiedHeader, type Handover, type LightProof, MAX_HANDOVERS } from '../../common/protocol/light.ts';
+import type { Hash, Height, OrgId } from '../../common/protocol/primitives.ts';
 import {
   MAX_RELEASE_ANSWER_BYTES,
   MAX_RELEASE_CALL_BYTES,
@@ -57,6 +58,8 @@ export class ReleaseService implements CustodyPort {
   /** Demands of each member in the current second. */
   readonly #peerDemands = new Map<string, number>();
   #peerWindowMs = 0;
+  /** Our custodian follows the changes of the validator set from the genesis to here; it begins anew when it restarts. */
+  #followedTo: Height = 1;
 
   constructor(options: ReleaseServiceOptions) {
     this.#options = options;
@@ -138,8 +141,11 @@ export class ReleaseService implements CustodyPort {
   async #demandUntilCurrent(grantId: Hash): Promise<ReleaseAnswer> {
     for (let attempt = 1; ; attempt += 1) {
       const answer = await this.#demand(grantId);
-      const overtaken = answer.kind === 'refused' && answer.code === 'CUSTODIAN_ROLLBACK';
-      if (!overtaken || attempt === MAX_ATTEMPTS) return answer;
+      const code = answer.kind === 'refused' ? answer.code : null;
+      // It was restarted, and has to be led from the genesis again.
+      if (code === 'WRONG_VALIDATOR_SET') this.#followedTo = 1;
+      const again = code === 'CUSTODIAN_ROLLBACK' || code === 'WRONG_VALIDATOR_SET';
+      if (!again || attempt === MAX_ATTEMPTS) return answer;
     }
   }
 
@@ -156,7 +162,45 @@ export class ReleaseService implements CustodyPort {
     }
     const demand = await this.#evidence(grantId, grant);
     if ('code' in demand) return refusal(orgId, demand);
-    return demandFromCustodian(custodianSocket, demand, CUSTODIAN_TIMEOUT_MS);
+    const { handovers, head } = await this.#lead(demand, custodianSocket);
+    const answer = await demandFromCustodian(
+      custodianSocket,
+      { ...demand, head: { handovers, head } },
+      CUSTODIAN_TIMEOUT_MS,
+    );
+    if (answer.kind === 'released') this.#followed(handovers);
+    return answer;
+  }
+
+  /**
+   * The changes of the validator set that lead to the head. Where one demand cannot hold them all, the custodian is first
+   * shown a head further down: what it answers then says nothing, and it has learned the sets up to there.
+   */
+  async #lead(demand: ReleaseDemand, custodianSocket: string): Promise<LightProof> {
+    const { chain } = this.#options;
+    const { head } = demand.head;
+    for (;;) {
+      const found = await chain.handovers(this.#followedTo, MAX_HANDOVERS);
+      const handovers = found.filter((one) => heightOf(one.at) < heightOf(head));
+      const last = handovers.at(-1);
+      if (last === undefined || handovers.length < MAX_HANDOVERS) return { handovers, head };
+      const next = heightOf(last.at) + 1;
+      const [header, certificate] = await Promise.all([chain.header(next), chain.certificate(next)]);
+      if (header === null || certificate === null)
+        throw new InvariantError('a handover below the head, and no block after it');
+      const between = { header: encodeHeader(header.header), certificate };
+      await demandFromCustodian(
+        custodianSocket,
+        { ...demand, head: { handovers, head: between } },
+        CUSTODIAN_TIMEOUT_MS,
+      );
+      this.#followed(handovers);
+    }
+  }
+
+  #followed(handovers: readonly Handover[]): void {
+    const last = handovers.at(-1);
+    if (last !== undefined) this.#followedTo = Math.max(this.#followedTo, heightOf(last.at) + 1);
   }
 
   /** Proofs of everything that the custodian judges, all under one header. */
@@ -222,6 +266,8 @@ export class ReleaseService implements CustodyPort {
     return refusal(orgId, { code: 'PEER_PROTOCOL', message: `${orgId} answered with something unreadable` });
   }
 }
+
+const heightOf = ({ header }: CertifiedHeader): Height => decodeTrusted(blockHeader, header, 'block header').height;
 
 interface Grant {
   readonly record: RecordVersionEntry;

@@ -3,7 +3,10 @@
  * next one can be on disk a few milliseconds before the state answers for it and its notice goes out: until then nobody
  * sees it, so that chain, state and notices never contradict each other.
  */
+import { decodeTrusted } from '../../common/codec.ts';
 import { assert } from '../../common/errors.ts';
+import { blockHeader } from '../../common/protocol/block.ts';
+import type { Handover } from '../../common/protocol/light.ts';
 import type { Hash, Height } from '../../common/protocol/primitives.ts';
 import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
 import type { ChainPort, StoredBlock, StoredHeader } from '../../rpc/ports.ts';
@@ -58,6 +61,12 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
     },
     locateTransaction: async (hash) => Promise.resolve(locateVisible(store, executor, hash)),
     validatorsAt: async (height) => Promise.resolve(validatorsAt(height)),
+    async handovers(fromHeight, limit) {
+      const { height } = executor.head;
+      const found = await store.handoversFrom(fromHeight, limit);
+      const heightOf = ({ at }: Handover): Height => decodeTrusted(blockHeader, at.header, 'block header').height;
+      return found.filter((handover) => heightOf(handover) < height);
+    },
     onCommitted: (listener) =>
       host.onCommitted(({ header, hash, txHashes }) =>
         listener({ height: header.height, hash, timestampMs: header.timestampMs, txHashes }),

@@ -4,9 +4,10 @@ import { certificate, encodeHeader } from '../../common/protocol/block.ts';
 import { genesis } from '../../common/protocol/genesis.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
 import { paramsEntry, stateKey } from '../../common/protocol/state-entries.ts';
-import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
+import { validatorSet, type ValidatorSet } from '../../common/protocol/validator-set.ts';
 import { notFound, RpcError } from '../errors.ts';
 import { toHex, toJson } from '../json.ts';
+import { MAX_BUNDLE_HANDOVERS } from '../methods/chain.ts';
 import { DEFAULT_PAGE } from '../methods/shapes.ts';
 import type { StoredHeader } from '../ports.ts';
 import type { Hex } from '../schema.ts';
@@ -19,7 +20,7 @@ interface Which {
   readonly hash?: Hex | undefined;
 }
 
-export function chainHandlers(service: Service): Handlers<MethodsOf<'chain'>> {
+export function chainHandlers(service: Service): Handlers<MethodsOf<'chain' | 'light'>> {
   const { ports, blocks, reads } = service;
 
   const resolve = ({ height, hash }: Which): Promise<Height> =>
@@ -92,6 +93,24 @@ export function chainHandlers(service: Service): Handlers<MethodsOf<'chain'>> {
         certificate: proof && certificateView(proof, set),
         certificateBytes: proof && toHex(encode(certificate, proof)),
         validators: validatorsView(set),
+        ...atHead(service),
+      };
+    },
+    async light_getBundle({ fromHeight }) {
+      const { height } = ports.chain.head();
+      const found = await ports.chain.handovers(fromHeight, MAX_BUNDLE_HANDOVERS + 1);
+      const [head, proof] = await Promise.all([ports.chain.header(height), ports.chain.certificate(height)]);
+      return {
+        handovers: found.slice(0, MAX_BUNDLE_HANDOVERS).map(({ at, nextValidators }) => ({
+          header: toHex(at.header),
+          certificate: toHex(encode(certificate, at.certificate)),
+          nextValidators: toHex(encode(validatorSet, nextValidators)),
+        })),
+        more: found.length > MAX_BUNDLE_HANDOVERS,
+        head:
+          head === null || proof === null
+            ? null
+            : { header: toHex(encodeHeader(head.header)), certificate: toHex(encode(certificate, proof)) },
         ...atHead(service),
       };
     },

@@ -20,6 +20,12 @@ import {
   validator,
 } from './shapes.ts';
 
+/** Handovers of one answer: some 10 KB each at most, twice that in hex. */
+export const MAX_BUNDLE_HANDOVERS = 16;
+
+/** Canonical bytes. */
+const certifiedHeader = { header: s.hexUpTo(512), certificate: s.hexUpTo(8192) };
+
 /** By height, or by hash, which then decides. */
 const which = { height: s.optional(heightOrLatest), hash: s.optional(hash) };
 
@@ -79,6 +85,20 @@ export const chainMethods = {
       certificate: s.nullable(certificate),
       certificateBytes: s.nullable(s.hexUpTo(8192)),
       validators: s.list(validator),
+      ...at,
+    }),
+  }),
+  light_getBundle: method({
+    summary:
+      'Certified headers that hand over to another validator set, from a height on, and the certified head: all that follows from a set which is trusted at that height.',
+    access: 'public',
+    params: { fromHeight: height },
+    result: s.object({
+      handovers: s.list(s.object({ ...certifiedHeader, nextValidators: s.hexUpTo(16 * 1024) }), MAX_BUNDLE_HANDOVERS),
+      /** There are more before the head: ask again from after the last one. */
+      more: s.bool,
+      /** Null while there is the genesis block alone. */
+      head: s.nullable(s.object(certifiedHeader)),
       ...at,
     }),
   }),

@@ -15,6 +15,19 @@ import {
   memberRotationHash,
 } from '../../common/protocol/statements.ts';
 import { type Proposal, proposalIdOf } from '../../common/protocol/transaction.ts';
+import { encodeHeader } from '../../common/protocol/block.ts';
+import type { Handover } from '../../common/protocol/light.ts';
+import { createOpensslEngine } from '../../common/native/sm2-openssl.ts';
+import { ChainView } from '../../client/chain-view.ts';
+import type { RpcClient } from '../../client/rpc-client.ts';
+import { judgeHead } from '../../node/custodian/judge.ts';
+import { silentLog } from '../../node/log.ts';
+import { MemberWatch } from '../../node/membership/members.ts';
+import type { Member } from '../../node/network/types.ts';
+import { createChainPort } from '../../node/rpc-ports/index.ts';
+import { chainHandlers } from '../../rpc/handlers/chain.ts';
+import type { Service } from '../../rpc/service.ts';
+import { genesisWrites } from '../../vm/index.ts';
 import type { EmrNode } from '../../node/node.ts';
 import { openLevelStore } from '../../node/storage/level-store.ts';
 import { Cluster, until } from './node-cluster.ts';
@@ -303,4 +316,131 @@ t.test('who saw two votes that exclude each other brings them onto the chain', a
   t.same(assembly.orgs(), [A, B, C, D], 'and nobody is expelled');
   await assembly.work();
   await assembly.agree(t);
+});
+
+t.test(
+  'a light client and a custodian that slept over changes of the set follow them, and believe nothing else',
+  async (t) => {
+    const assembly = new Assembly(t);
+    const { of } = assembly;
+    await assembly.start();
+    await assembly.work();
+    const { genesis, chainId } = of.net;
+    const chain = createChainPort({ store: assembly.via.store, executor: assembly.via.executor, host: assembly.via });
+    const blocks = { resolve: ({ height }: { height: number }) => Promise.resolve(height) };
+    const handlers = chainHandlers({ ports: { chain }, blocks } as unknown as Service);
+    const shown: string[] = [];
+    const rpc = {
+      call: (method: 'light_getBundle' | 'chain_getCommit', params: never) => {
+        shown.push(method);
+        return handlers[method](params, undefined as never);
+      },
+    } as unknown as RpcClient;
+    const node = {
+      ...genesis,
+      chainId,
+      genesis,
+      validators: genesis.validators,
+      nodeId: new Uint8Array(20),
+      origin: '',
+    };
+    const engine = createOpensslEngine();
+    const view = new ChainView(rpc, node, engine);
+    await view.header(1);
+
+    const seat = seatOf('e');
+    const founders = [A, B, C];
+    await of.startAs(seat, await assembly.open('e'));
+    await assembly.found(seat, founders);
+    await assembly.enact(assembly.admission(seat), founders);
+    await assembly.enact({ kind: 'addValidator', orgId: E, address: seat.validator.address }, founders);
+    await assembly.work();
+    const between = assembly.via.executor.head.height;
+    await assembly.enact({ kind: 'removeValidator', orgId: D }, [A, B, C, E]);
+    await assembly.work();
+    await assembly.work();
+    const { height, hash } = assembly.via.executor.head;
+
+    t.same((await view.header(height)).hash, hash);
+    t.same(view.validators.map(({ orgId }) => orgId).sort(), [A, B, C, E]);
+    t.equal((await view.header(between)).header.height, between, 'and heights of the sets between');
+    t.equal((await view.header(2)).header.height, 2);
+    t.equal(shown.filter((method) => method === 'light_getBundle').length, 1, 'in one answer');
+    const other = chain.handovers.bind(chain);
+    chain.handovers = async (from, limit) =>
+      (await other(from, limit)).map((step) => ({ ...step, nextValidators: [...genesis.validators] }));
+    await t.rejects(
+      new ChainView(rpc, node, engine).header(height),
+      { code: 'PROOF_INVALID' },
+      'another set than was named',
+    );
+    chain.handovers = other;
+
+    const head = await chain.header(height);
+    const certificate = await chain.certificate(height);
+    const handovers = await chain.handovers(1, 10);
+    t.equal(handovers.length, 2);
+    if (head === null || certificate === null) throw new Error('no head');
+    const proof = { handovers: [...handovers], head: { header: encodeHeader(head.header), certificate } };
+    const trusted = { chainId, fromHeight: 1, validators: genesis.validators };
+    const seen = (set: typeof trusted) => ({ trusted: set, seenHeight: 0, last: null });
+    const followed = judgeHead(proof, seen(trusted), engine);
+    if (!followed.ok) throw new Error(followed.message);
+    t.match(judgeHead({ ...proof, handovers: [] }, seen(trusted), engine), { ok: false, code: 'WRONG_VALIDATOR_SET' });
+    const now = followed.value.trusted as typeof trusted;
+    t.ok(judgeHead({ ...proof, handovers: [] }, seen(now), engine).ok, 'it keeps what it learned');
+    t.ok(judgeHead(proof, seen(now), engine).ok, 'and passes over what it knows');
+    const forged = {
+      ...proof,
+      handovers: [{ ...(handovers[0] as Handover), nextValidators: [...genesis.validators] }],
+    };
+    t.match(judgeHead(forged, seen(trusted), engine), { ok: false, code: 'WRONG_VALIDATOR_SET' });
+  },
+);
+
+t.test('a node whose members are all away asks the configured peers, and lets go of them afterwards', async (t) => {
+  const { genesis } = consortium();
+  const state = new Map(genesisWrites(genesis).map(({ key, value }) => [bytesToHex(key), value]));
+  let away = true;
+  let nowMs = 0;
+  let tick: () => void = () => {};
+  let members: readonly Member[] = [];
+  const watch = new MemberWatch({
+    clock: {
+      nowMs: () => nowMs,
+      after: (_ms, action) => {
+        tick = action;
+        return () => {};
+      },
+    },
+    log: silentLog,
+    network: {
+      setMembers: (set) => void (members = set),
+      peers: () =>
+        members.map(
+          (member) => ({ member, connected: !away }) as unknown as ReturnType<EmrNode['network']['peers']>[number],
+        ),
+    },
+    self: genesis.validators[0]?.address as Uint8Array,
+    bootstrap: ['12D3KooWstranger', genesis.validators[1]?.peerId as string],
+    state: () => ({ get: (key) => state.get(bytesToHex(key)) ?? undefined, range: () => [] }),
+  });
+  watch.start();
+  t.same(
+    members.map(({ role }) => role),
+    Array(4).fill('validator'),
+    'the chain says who is a member',
+  );
+  nowMs = 9_999;
+  tick();
+  t.equal(members.length, 4, 'not for a moment without the others');
+  nowMs = 10_000;
+  tick();
+  t.match(members[4], { peerId: '12D3KooWstranger', role: 'bootstrap', orgId: '' });
+  t.equal(members.length, 5, 'a member is no stranger');
+  away = false;
+  nowMs = 11_000;
+  tick();
+  t.equal(members.length, 4, 'a quorum of its own set is there again');
+  watch.stop();
 });

@@ -132,6 +132,7 @@ export class MemoryChain implements ChainPort, StatePort {
   genesis = (): Genesis => this.#genesis;
   chainId = (): Uint8Array => this.#chainId;
   lowestHeight = (): number => 0;
+  handovers = (): Promise<readonly []> => Promise.resolve([]);
   validatorsAt = (): Promise<ValidatorSet> => Promise.resolve(this.#genesis.validators);
 
   head() {

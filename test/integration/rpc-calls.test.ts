@@ -50,6 +50,7 @@ t.test('every method answers what the table says', async (t) => {
     chain_getBlock: [{ height: 3 }, { height: 'latest' }, { hash: toHex(world.blocks[5]!.hash) }, { height: 0 }],
     chain_getCommit: [{ height: 7 }, { height: 0 }],
     chain_getHeaders: [{ fromHeight: 0 }, { fromHeight: 5, limit: 3 }],
+    light_getBundle: [{ fromHeight: 1 }],
     chain_getParams: [{ prove: true }],
     tx_submit: [],
     tx_simulate: [{ raw }],

@@ -329,6 +329,7 @@ export function testNode(world: ChainWorld): TestNode {
         Promise.resolve(world.blocks.find((block) => equalBytes(block.hash, hash))?.header.height ?? null),
       locateTransaction: (hash) => Promise.resolve(located.get(bytesToHex(hash)) ?? null),
       validatorsAt: () => Promise.resolve(members),
+      handovers: () => Promise.resolve([]),
       onCommitted: committed.subscribe,
     },
     state: {
