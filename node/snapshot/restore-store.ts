@@ -36,14 +36,14 @@ export const MAX_RECEIPTS_BYTES = 16 * 1024 * 1024;
 const DELETED_AT_A_TIME = 5_000;
 
 /** Everything that is known of the block before its state is here, all of it verified. */
-const restoreTarget = struct({
+export const restoreTarget = struct({
   certified: certifiedBlock,
   receipts: list(boundedBytes(1, MAX_RECEIPTS_BYTES), MAX_BLOCK_TXS + 1),
   handovers: list(handover, MAX_TRUST_STEPS),
 });
 export type RestoreTarget = TypeOf<typeof restoreTarget>;
 
-const restoreProgress = struct({
+export const restoreProgress = struct({
   /** `encodeRoot` of the tree so far. */
   root: boundedBytes(0, 64),
   nextSequence: uint(0xffff_ffff),

@@ -7,6 +7,7 @@ import { consensusTargets } from './consensus-targets.ts';
 import { cryptoTargets } from './crypto-targets.ts';
 import type { Target } from './engine.ts';
 import type { FunctionTarget } from './parts.ts';
+import { snapshotTargets } from './snapshot-targets.ts';
 import { stateTargets } from './state-targets.ts';
 import { textTargets } from './text-targets.ts';
 import { transactionTargets } from './transaction-targets.ts';
@@ -15,6 +16,7 @@ export const functionTargets: readonly FunctionTarget[] = [
   ...consensusTargets,
   ...transactionTargets,
   ...cryptoTargets,
+  ...snapshotTargets,
   ...stateTargets,
   ...textTargets,
 ];
