@@ -239,3 +239,16 @@ t.test('a newcomer takes blocks where there is no snapshot, or none that is high
   t.not(late.store.headerAt(1), null);
   t.same(cluster.fatal(), []);
 });
+
+t.test('a height where earlier headers have a say in the order of leaders is no place to begin', async (t) => {
+  const cluster = await running(t);
+  // Whoever keeps such a state can prove every bit of it, and nobody could say who leads after it.
+  for (const node of cluster.nodes()) {
+    t.equal(await node.snapshots.create(AT + 1), true);
+    await node.history.release(AT);
+  }
+  const late = await cluster.start(3, new SimulatedDisk().open());
+  await isLevel(cluster, late);
+  t.equal(late.store.lowestBlock, 0, 'it took the blocks');
+  t.same(cluster.fatal(), []);
+});
