@@ -17,6 +17,7 @@ const PROGRAMS = {
   'build:sm2': { run: ['scripts/sm2-engine/build.mjs'], dev: true },
   model: { run: ['test/model/run.ts'], dev: true },
   sim: { run: ['test/sim/run.ts'], dev: true },
+  mutate: { run: ['scripts/mutate.ts'], dev: true },
   scenarios: { run: ['test/e2e/scenarios/main.ts'], dev: true },
   fuzz: { run: ['test/fuzz/run.ts'], dev: true },
 };

@@ -13,6 +13,7 @@ export interface ClusterOptions {
   /** Nodes beside the founders' that follow the chain and may be voted in. */
   readonly spares?: number;
   readonly params?: ConsensusParams;
+  readonly demotionBlocks?: number;
 }
 
 export class Cluster implements Surroundings {
@@ -21,7 +22,7 @@ export class Cluster implements Surroundings {
   readonly checkers: Checkers;
   readonly nodes: readonly SimNode[];
   readonly params: ConsensusParams;
-  readonly demotionBlocks = 16;
+  readonly demotionBlocks: number;
   /** How long a node that ended by itself stays down, at most; null means that the scenario starts it again. */
   downtimeMs: number | null = null;
   /** Further processes with the key of one of the nodes: they hear and say what that node may hear and say. */
@@ -34,6 +35,7 @@ export class Cluster implements Surroundings {
     consortia.set(validatorCount, this.consortium);
     this.checkers = new Checkers(this.consortium);
     this.params = options.params ?? { viewTimeoutMs: 200, viewTimeoutCapMs: 1_600 };
+    this.demotionBlocks = options.demotionBlocks ?? 16;
     const members = validatorCount + Math.min(options.spares ?? 0, SPARE_MEMBERS);
     this.nodes = Array.from({ length: members }, (_, member) => new SimNode(this, member));
   }

@@ -2,12 +2,7 @@
  * Deliberate defects, as patches of the sources: what the simulator must catch, or it proves nothing. A patch replaces a
  * text that stands in its file exactly once, in memory only, before the file is loaded (seed-worker.ts).
  */
-export interface Patch {
-  /** From the root of the project. */
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
+import type { Patch } from '../../scripts/patching.ts';
 
 export interface Weakness {
   readonly name: string;

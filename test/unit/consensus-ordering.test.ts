@@ -332,6 +332,20 @@ t.test('a sync that ends at any step [P9]', async (t) => {
   }
 });
 
+t.test('a head that is reported twice changes nothing, whatever was voted above it [P9]', async (t) => {
+  const lone = new LoneReplica();
+  lone.commitTo(lone.block());
+  const next = lone.block();
+  lone.hearProposal(next);
+  lone.hearVotes('prepare', [1, 2], 0, next.hash);
+  t.ok(lone.said('commit').length > 0);
+  lone.take();
+  lone.give({ kind: 'committed', head: lone.head(), params: LONE_PARAMS, leaders: NO_LEADER_HISTORY });
+  t.strictSame(kinds(lone.take()), []);
+  lone.hearVotes('commit', [1, 2], 0, next.hash);
+  t.equal(lone.of('commit').length, 1, 'its own Commit still counts');
+});
+
 t.test('messages for the next height [S7]', async (t) => {
   t.test('wait for it', async (t) => {
     const lone = new LoneReplica();
