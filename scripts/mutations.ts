@@ -22,7 +22,7 @@ const OWN_KEY = 'test/unit/consensus-own-key.test.ts';
 const HOST = 'test/unit/node-host.test.ts';
 const CRASH = 'test/crash/node-crash.test.ts';
 const SYNC = 'test/integration/node-sync.test.ts';
-const SNAPSHOT = 'test/integration/node-snapshot.test.ts';
+const STATE_TREE = 'test/unit/state-tree.test.ts';
 const CERTIFICATES = 'test/unit/custodian.test.ts';
 const MEMBERSHIP = 'test/unit/vm-membership.test.ts';
 
@@ -359,9 +359,9 @@ export const MUTATIONS: readonly Mutation[] = [
   one(
     16,
     'pieces of a state are proven against the root in a certified header',
-    [SNAPSHOT],
-    'node/snapshot/snapshot-peers.ts',
-    '    const proven = verifyRange(stateRoot, { gte: range.gte, lt }, proof);\n    if (!proven.ok) return proven;',
-    '    const proven = verifyRange(stateRoot, { gte: range.gte, lt }, proof);\n    if (!proven.ok) return { ok: true, value: { entries: [], lt } } as never;',
+    [STATE_TREE],
+    'common/protocol/state-proof.ts',
+    "if (!equalBytes(root.hash, rootHash)) return mismatch('the proof leads to another root');",
+    '',
   ),
 ];
