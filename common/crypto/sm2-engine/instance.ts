@@ -3,7 +3,6 @@
  * same in Node, in a worker and in a browser. Its memory layout and calls are `assembly/index.ts`.
  */
 
-import { base64pad } from 'multiformats/bases/base64';
 import { SM2_MODULE } from './module.generated.ts';
 
 /** What the compiler makes of `assembly/index.ts`. Numbers are addresses, lengths, or booleans as 0 and 1. */
@@ -51,7 +50,7 @@ declare const WebAssembly: {
 
 /** Some 10 ms, most of it the table of G. @throws where WebAssembly is missing or forbidden */
 export function instantiate(): Sm2Exports {
-  const module = new WebAssembly.Module(base64pad.baseDecode(SM2_MODULE));
+  const module = new WebAssembly.Module(Uint8Array.from(atob(SM2_MODULE), (character) => character.charCodeAt(0)));
   const exports = new WebAssembly.Instance(module).exports as Sm2Exports;
   exports.start();
   return exports;
