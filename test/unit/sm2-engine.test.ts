@@ -153,6 +153,8 @@ t.test('field operations at the limits of their limbs', async (t) => {
       call();
       const expected = name === 'in place' ? operands[0]! * operands[1]! ** 2n * inverseOfR ** 2n : gives(...operands);
       if (mod(read(out)) !== mod(expected)) wrong++;
+      // What is weakly reduced stays small: without it, values would grow from one operation to the next.
+      if (name.endsWith('X') && read(out) * read(out) * 100n > 36n * p * p) wrong++;
       for (let i = 0; i < 8; i++) {
         const limb = limbs[out / 8 + i]!;
         if (limb < -LIMB - LIMB / 10n || limb > LIMB + LIMB / 10n) notCarried++;
