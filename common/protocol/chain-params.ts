@@ -55,7 +55,7 @@ export const DEFAULT_CHAIN_PARAMS: ChainParams = {
   viewTimeoutMs: 1_000,
   viewTimeoutCapMs: 16_000,
   heartbeatMs: 30_000,
-  leaderDemotionBlocks: 200,
+  leaderDemotionBlocks: 1_000,
   txValidityMs: 10 * MINUTE_MS,
   requestTtlMs: 7 * DAY_MS,
   maxGrantMs: 31 * DAY_MS,
