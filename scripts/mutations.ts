@@ -185,8 +185,8 @@ export const MUTATIONS: readonly Mutation[] = [
     'the host signs only what the durable record covers',
     [HOST, MESSAGES],
     'consensus/safety-record.ts',
-    'if (record === null || record.height !== message.height) return false;',
-    'if (record === null || record.height !== message.height) return true;',
+    'if (record === null || record.height !== message.height || message.height <= record.abstainThrough) return false;',
+    'if (record === null || record.height !== message.height || message.height <= record.abstainThrough) return true;',
   ),
   one(
     7,
