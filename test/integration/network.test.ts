@@ -156,9 +156,16 @@ t.test('requests stream their answers, are bounded and can be given up', async (
   const [a, b] = peers as [Peer, Peer];
   t.teardown(() => stopAll(peers));
   const FRAME = 256 * 1024;
+  /** Asks for an answer that begins and does not end. */
+  const HELD = 255;
   let produced = 0;
   b.network.onRequest('blob', async function* (_from, payload, signal) {
     if (payload[0] === 9) throw new EmrError('NOT_FOUND', 'no such blob');
+    if (payload[0] === HELD) {
+      yield Uint8Array.of(HELD);
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      return;
+    }
     for (let i = 0; i < (payload[0] as number); i += 1) {
       signal.throwIfAborted();
       produced += 1;
@@ -193,12 +200,10 @@ t.test('requests stream their answers, are bounded and can be given up', async (
   }
   t.ok(produced < 250, 'the server stops producing when the client goes away');
 
-  const running: AsyncIterator<Uint8Array>[] = [];
-  for (let i = 0; i < 16; i += 1) {
-    const answer = a.network.request(b.member.peerId, 'blob', Uint8Array.of(250), options)[Symbol.asyncIterator]();
-    await answer.next();
-    running.push(answer);
-  }
+  const running = Array.from({ length: 16 }, (): AsyncIterator<Uint8Array> =>
+    a.network.request(b.member.peerId, 'blob', Uint8Array.of(HELD), options)[Symbol.asyncIterator](),
+  );
+  await Promise.all(running.map((answer) => answer.next()));
   t.equal(await codeOf(1, options), 'PEER_REFUSED PEER_BUSY', 'a bounded number at a time');
   for (const answer of running) await answer.return?.();
   t.same(
