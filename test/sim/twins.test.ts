@@ -5,6 +5,7 @@ import type { Patch } from '../../scripts/patching.ts';
 import { scenarioCount, type TwinsPlan, type TwinsResult } from './twins.ts';
 import { WEAKNESSES } from './weaknesses.ts';
 
+t.setTimeout(120_000);
 const file = 'consensus/own-key.ts';
 /** Safety must not rest on processes that notice each other: so these do not. */
 const NOTICE_NOTHING: readonly Patch[] = [
@@ -15,7 +16,7 @@ const NOTICE_NOTHING: readonly Patch[] = [
   },
   {
     file,
-    find: "if (through <= key.abstainThrough || key.use === 'shared') return;",
+    find: "if (through <= record.abstainThrough || state.key.use === 'shared') return;",
     replace: 'if (through >= 0) return;',
   },
   { file, find: "if (key.use === 'shared') return;", replace: "if (key.use !== 'shared') return;" },
