@@ -73,13 +73,15 @@ function authenticated(keystore: Omit<Keystore, 'tag'>): Uint8Array {
   return tlv('keystore', u32be(VERSION), utf8(kind), address, publicKey, ...numbers, salt, iv, ciphertext);
 }
 
+type Kdf = Pick<Keystore, 'n' | 'r' | 'p' | 'salt'>;
+
 interface DerivedKeys {
   readonly cipherKey: Uint8Array;
   readonly macKey: Uint8Array;
   erase(): void;
 }
 
-async function deriveKeys(passphrase: Uint8Array, kdf: Pick<Keystore, 'n' | 'r' | 'p' | 'salt'>): Promise<DerivedKeys> {
+async function deriveKeys(passphrase: Uint8Array, kdf: Kdf): Promise<DerivedKeys> {
   const { n: N, r, p, salt } = kdf;
   const dk = await new Promise<Uint8Array>((resolve, refuse) => {
     // OpenSSL counts a little more than 128 * N * r.
@@ -88,6 +90,10 @@ async function deriveKeys(passphrase: Uint8Array, kdf: Pick<Keystore, 'n' | 'r' 
   });
   return { cipherKey: dk.subarray(0, 16), macKey: dk.subarray(16), erase: () => dk.fill(0) };
 }
+
+const freshKdf = (): Kdf => ({ n: SCRYPT_N, r: SCRYPT_R, p: SCRYPT_P, salt: randomBytes(SALT_BYTES) });
+
+const isSameKdf = (a: Kdf, b: Kdf): boolean => a.n === b.n && a.r === b.r && a.p === b.p && equalBytes(a.salt, b.salt);
 
 /**
  * Text of a keystore file.
@@ -99,31 +105,49 @@ export async function encryptKeystore(
   secret: Uint8Array,
   passphrase: Uint8Array,
 ): Promise<string> {
-  assert(KIND.test(identity.kind), 'encryptKeystore: bad kind');
-  assert(isOwnAddress(identity), 'encryptKeystore: address and public key do not belong together');
-  assert(secret.length >= 1 && secret.length <= MAX_SECRET_BYTES, 'encryptKeystore: secret too short or long');
-  assert(belongs(identity, secret), 'encryptKeystore: private key of another public key');
-  const parameters = { n: SCRYPT_N, r: SCRYPT_R, p: SCRYPT_P, salt: randomBytes(SALT_BYTES) };
-  const iv = randomBytes(IV_BYTES);
-  const keys = await deriveKeys(passphrase, parameters);
+  const [text] = await encryptKeystores([{ identity, secret }], passphrase);
+  assert(text !== undefined, 'encryptKeystore: no text');
+  return text;
+}
+
+interface KeystoreContent {
+  readonly identity: KeystoreIdentity;
+  readonly secret: Uint8Array;
+}
+
+/** All with one salt, so that whoever has the passphrase derives once. Each file has an iv of its own. */
+async function encryptKeystores(contents: readonly KeystoreContent[], passphrase: Uint8Array): Promise<string[]> {
+  for (const { identity, secret } of contents) {
+    assert(KIND.test(identity.kind), 'encryptKeystore: bad kind');
+    assert(isOwnAddress(identity), 'encryptKeystore: address and public key do not belong together');
+    assert(secret.length >= 1 && secret.length <= MAX_SECRET_BYTES, 'encryptKeystore: secret too short or long');
+    assert(belongs(identity, secret), 'encryptKeystore: private key of another public key');
+  }
+  const kdf = freshKdf();
+  const keys = await deriveKeys(passphrase, kdf);
   try {
-    const ciphertext = createCipheriv('sm4-ctr', keys.cipherKey, iv).update(secret);
-    const tag = hmacSm3(keys.macKey, authenticated({ ...identity, ...parameters, iv, ciphertext }));
-    const { n, r, p, salt } = parameters;
-    const file = {
-      version: VERSION,
-      kind: identity.kind,
-      address: bytesToHex0x(identity.address),
-      publicKey: bytesToHex0x(identity.publicKey),
-      kdf: { name: KDF_NAME, n, r, p, salt: bytesToHex0x(salt) },
-      cipher: { name: CIPHER_NAME, iv: bytesToHex0x(iv) },
-      ciphertext: bytesToHex0x(ciphertext),
-      tag: bytesToHex0x(tag),
-    };
-    return `${JSON.stringify(file, null, 2)}\n`;
+    return contents.map((content) => seal(content, kdf, keys));
   } finally {
     keys.erase();
   }
+}
+
+function seal({ identity, secret }: KeystoreContent, kdf: Kdf, keys: DerivedKeys): string {
+  const iv = randomBytes(IV_BYTES);
+  const ciphertext = createCipheriv('sm4-ctr', keys.cipherKey, iv).update(secret);
+  const tag = hmacSm3(keys.macKey, authenticated({ ...identity, ...kdf, iv, ciphertext }));
+  const { n, r, p, salt } = kdf;
+  const file = {
+    version: VERSION,
+    kind: identity.kind,
+    address: bytesToHex0x(identity.address),
+    publicKey: bytesToHex0x(identity.publicKey),
+    kdf: { name: KDF_NAME, n, r, p, salt: bytesToHex0x(salt) },
+    cipher: { name: CIPHER_NAME, iv: bytesToHex0x(iv) },
+    ciphertext: bytesToHex0x(ciphertext),
+    tag: bytesToHex0x(tag),
+  };
+  return `${JSON.stringify(file, null, 2)}\n`;
 }
 
 function isOwnAddress({ address, publicKey }: KeystoreIdentity): boolean {
@@ -154,7 +178,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-function parseKdf(value: unknown): Pick<Keystore, 'n' | 'r' | 'p' | 'salt'> | undefined {
+function parseKdf(value: unknown): Kdf | undefined {
   const fields = exactFields(value, ['name', 'n', 'r', 'p', 'salt']);
   if (fields === undefined || fields['name'] !== KDF_NAME || fields['r'] !== SCRYPT_R) return undefined;
   const { n, p } = fields;
@@ -201,15 +225,19 @@ export function parseKeystore(text: string): Verdict<Keystore> {
 export async function decryptKeystore(keystore: Keystore, passphrase: Uint8Array): Promise<Verdict<Uint8Array>> {
   const keys = await deriveKeys(passphrase, keystore);
   try {
-    const tag = hmacSm3(keys.macKey, authenticated(keystore));
-    if (equalBytesConstantTime(tag, keystore.tag)) {
-      const secret = createDecipheriv('sm4-ctr', keys.cipherKey, keystore.iv).update(keystore.ciphertext);
-      if (belongs(keystore, secret)) return accept(Uint8Array.from(secret));
-    }
-    return reject('KEYSTORE_UNLOCK_FAILED', 'The passphrase is wrong, or the keystore was changed.');
+    return unseal(keystore, keys);
   } finally {
     keys.erase();
   }
+}
+
+function unseal(keystore: Keystore, keys: DerivedKeys): Verdict<Uint8Array> {
+  const tag = hmacSm3(keys.macKey, authenticated(keystore));
+  if (equalBytesConstantTime(tag, keystore.tag)) {
+    const secret = createDecipheriv('sm4-ctr', keys.cipherKey, keystore.iv).update(keystore.ciphertext);
+    if (belongs(keystore, secret)) return accept(Uint8Array.from(secret));
+  }
+  return reject('KEYSTORE_UNLOCK_FAILED', 'The passphrase is wrong, or the keystore was changed.');
 }
 
 /**
@@ -228,6 +256,18 @@ export async function writeKeystore(
 }
 
 /**
+ * Writes the keystores of one holder, which `openKeystores` opens for the price of one derivation.
+ * @throws EmrError as `writeKeystore`; files before the one that fails are there
+ */
+export async function writeKeystores(
+  files: readonly (KeystoreContent & { readonly path: string })[],
+  passphrase: Uint8Array,
+): Promise<void> {
+  const texts = await encryptKeystores(files, passphrase);
+  for (const [index, { path }] of files.entries()) await writeSecretFile(path, utf8(texts[index] as string), false);
+}
+
+/**
  * Reads a keystore file without opening it: whose key it claims to be.
  * @throws EmrError KEYSTORE_MALFORMED, SECRET_FILE_NOT_FOUND, SECRET_FILE_PERMISSIONS, SECRET_FILE_INVALID, SECRET_FILE_IO
  */
@@ -239,18 +279,46 @@ export async function readKeystore(path: string): Promise<Keystore> {
   return parsed.value;
 }
 
+/** What a keystore held. The caller erases the secret when done. */
+export type OpenedKeystore = KeystoreIdentity & { readonly secret: Uint8Array };
+
 /**
  * Reads and opens a keystore file.
- * @returns the authenticated identity and the secret, which the caller erases when done
+ * @returns the authenticated identity and the secret
  * @throws EmrError as `readKeystore`, and KEYSTORE_UNLOCK_FAILED
  */
-export async function openKeystore(
-  path: string,
-  passphrase: Uint8Array,
-): Promise<KeystoreIdentity & { readonly secret: Uint8Array }> {
-  const keystore = await readKeystore(path);
-  const opened = await decryptKeystore(keystore, passphrase);
-  if (!opened.ok) throw new EmrError(opened.code, `${path}: ${opened.message}`, { path });
-  const { kind, address, publicKey } = keystore;
-  return { kind, address, publicKey, secret: opened.value };
+export async function openKeystore(path: string, passphrase: Uint8Array): Promise<OpenedKeystore> {
+  const [opened] = await openKeystores([path], passphrase);
+  assert(opened !== undefined, 'openKeystore: nothing opened');
+  return opened;
+}
+
+/**
+ * Reads and opens keystore files of one passphrase, one derivation after the other: each takes 128 MiB or more while it
+ * lasts. A salt that the file before has is not derived again.
+ * @returns in the order of `paths`
+ * @throws EmrError as `openKeystore`; secrets that were opened until then are erased
+ */
+export async function openKeystores(paths: readonly string[], passphrase: Uint8Array): Promise<OpenedKeystore[]> {
+  const opened: OpenedKeystore[] = [];
+  let last: { readonly kdf: Kdf; readonly keys: DerivedKeys } | undefined;
+  try {
+    for (const path of paths) {
+      const keystore = await readKeystore(path);
+      if (last === undefined || !isSameKdf(last.kdf, keystore)) {
+        last?.keys.erase();
+        last = { kdf: keystore, keys: await deriveKeys(passphrase, keystore) };
+      }
+      const secret = unseal(keystore, last.keys);
+      if (!secret.ok) throw new EmrError(secret.code, `${path}: ${secret.message}`, { path });
+      const { kind, address, publicKey } = keystore;
+      opened.push({ kind, address, publicKey, secret: secret.value });
+    }
+    return opened;
+  } catch (error) {
+    for (const { secret } of opened) secret.fill(0);
+    throw error;
+  } finally {
+    last?.keys.erase();
+  }
 }

@@ -11,7 +11,7 @@ import { stringify } from 'yaml';
 import { bytesToHex0x } from '../../common/bytes.ts';
 import { publicKeyOf, sm2Address } from '../../common/crypto/sm2.ts';
 import { EmrError } from '../../common/errors.ts';
-import { PEER_KEY_KIND, SM2_KEY_KIND, writeKeystore } from '../../common/native/keystore.ts';
+import { PEER_KEY_KIND, SM2_KEY_KIND, writeKeystores } from '../../common/native/keystore.ts';
 import { newPrivateKey } from '../../common/native/sm2-select.ts';
 import { type MemberCard, parseMemberCard } from '../../config/member-card.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
@@ -88,12 +88,17 @@ export async function writeKeys(
   keys: { readonly validator: Sm2Key; readonly peerSecret: Uint8Array; readonly custodian: Sm2Key | null },
 ): Promise<void> {
   const { validator, peerSecret, custodian } = keys;
-  const path = (name: string): string => join(dir, 'keys', `${name}.json`);
-  const sm2 = ({ identity }: Sm2Key) => ({ kind: SM2_KEY_KIND, ...identity });
-  await writeKeystore(path('validator'), sm2(validator), validator.secret, passphrase);
-  const peer = { kind: PEER_KEY_KIND, ...validator.identity };
-  await writeKeystore(path('peer'), peer, peerSecret, passphrase);
-  if (custodian !== null) await writeKeystore(path('custodian'), sm2(custodian), custodian.secret, passphrase);
+  const file = (name: string, kind: string, { identity }: Sm2Key, secret: Uint8Array) => ({
+    path: join(dir, 'keys', `${name}.json`),
+    identity: { kind, ...identity },
+    secret,
+  });
+  const files = [
+    file('validator', SM2_KEY_KIND, validator, validator.secret),
+    file('peer', PEER_KEY_KIND, validator, peerSecret),
+  ];
+  if (custodian !== null) files.push(file('custodian', SM2_KEY_KIND, custodian, custodian.secret));
+  await writeKeystores(files, passphrase);
 }
 
 export function newSm2Key() {

@@ -1,7 +1,7 @@
 /** The node's two keys from their keystores, and whether they are those that the chain knows this node by. */
 import { equalBytes } from '../../common/bytes.ts';
-import { EmrError } from '../../common/errors.ts';
-import { openKeystore, PEER_KEY_KIND, SM2_KEY_KIND } from '../../common/native/keystore.ts';
+import { assert, EmrError } from '../../common/errors.ts';
+import { openKeystores, type OpenedKeystore, PEER_KEY_KIND, SM2_KEY_KIND } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
 import type { NodeConfig } from '../../config/node-config.ts';
 import type { Member } from '../network/types.ts';
@@ -19,21 +19,24 @@ export function readNodePassphrase(): Promise<Uint8Array> {
 }
 
 /**
- * Opens both, one after the other: each takes some 128 MiB while its key is derived.
+ * Opens both; where they have one salt, as `emrchain init` writes them, for the price of one.
  * @param passphrase is erased
  * @throws EmrError KEYSTORE_*, SECRET_FILE_*, KEY_WRONG_KIND
  */
 export async function openNodeKeys(paths: NodeConfig['keys'], passphrase: Uint8Array): Promise<NodeKeys> {
   try {
-    const validatorSecret = await openOne(paths.validator, SM2_KEY_KIND, passphrase);
-    return { validatorSecret, peerSecret: await openOne(paths.peer, PEER_KEY_KIND, passphrase) };
+    const [validator, peer] = await openKeystores([paths.validator, paths.peer], passphrase);
+    return {
+      validatorSecret: secretOf(validator, SM2_KEY_KIND, paths.validator),
+      peerSecret: secretOf(peer, PEER_KEY_KIND, paths.peer),
+    };
   } finally {
     passphrase.fill(0);
   }
 }
 
-async function openOne(path: string, kind: string, passphrase: Uint8Array): Promise<Uint8Array> {
-  const opened = await openKeystore(path, passphrase);
+function secretOf(opened: OpenedKeystore | undefined, kind: string, path: string): Uint8Array {
+  assert(opened !== undefined, 'openNodeKeys: fewer keys than files');
   if (opened.kind !== kind) {
     throw new EmrError(
       'KEY_WRONG_KIND',

@@ -126,6 +126,33 @@ t.test('keystore files', async (t) => {
   await t.rejects(keystore.readKeystore(path), { code: 'KEYSTORE_MALFORMED' });
 });
 
+t.test('keystores of one holder', async (t) => {
+  const dir = await folder(t);
+  const passphrase = utf8('a long passphrase');
+  const contents = [owner('sm2-key'), owner('libp2p-key')].map(({ identity, privateKey }, index) => ({
+    path: join(dir, `${index}.json`),
+    identity,
+    secret: privateKey,
+  }));
+  const paths = contents.map(({ path }) => path);
+  await keystore.writeKeystores(contents, passphrase);
+  const [one, other] = await Promise.all(paths.map((path) => keystore.readKeystore(path)));
+  t.same(one?.salt, other?.salt, 'one salt: one derivation');
+  t.notSame(one?.iv, other?.iv);
+  const expected = contents.map(({ identity, secret }) => ({ ...identity, secret }));
+  t.same(await keystore.openKeystores(paths, passphrase), expected);
+
+  const apart = owner('sm2-key');
+  const third = join(dir, 'apart.json');
+  await keystore.writeKeystore(third, apart.identity, apart.privateKey, passphrase);
+  t.notSame((await keystore.readKeystore(third)).salt, one?.salt, 'another time, another salt');
+  t.same(await keystore.openKeystores([...paths, third], passphrase), [
+    ...expected,
+    { ...apart.identity, secret: apart.privateKey },
+  ]);
+  await t.rejects(keystore.openKeystores([...paths, third], utf8('another')), { code: 'KEYSTORE_UNLOCK_FAILED' });
+});
+
 t.test('secret files', async (t) => {
   const dir = await folder(t);
   const path = join(dir, 'secret');
