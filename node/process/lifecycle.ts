@@ -1,6 +1,7 @@
 /**
  * The life of the node's process: its start, its signals, and its end. run.ts puts the node itself together.
  */
+import { flushCompileCache } from 'node:module';
 import { constants } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { Logger } from 'pino';
@@ -43,6 +44,8 @@ class NodeProcess {
     const onFatal = (error: unknown): void => this.fatal(error);
     const running = await runNode({ settings, keys, version, startedMs: this.#startedMs, log, onFatal });
     this.#running = running;
+    // Otherwise written at the end of the process, which `kill -9` does not let it reach.
+    flushCompileCache();
   }
 
   couldNotStart(error: unknown): void {

@@ -4,7 +4,7 @@ import type { Scenario, Step } from './scenario.ts';
 
 const FOUR = [0, 1, 2, 3] as const;
 const STARTED: readonly Step[] = [
-  { do: 'load', inFlight: 16, perSecond: 100 },
+  { do: 'load', inFlight: 16, perSecond: 40 },
   { do: 'recover', nodes: FOUR },
 ];
 
