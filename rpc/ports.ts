@@ -388,6 +388,15 @@ export type ReleaseReply =
       readonly signature: Uint8Array;
       readonly custodianKey: Uint8Array;
     }
+  | {
+      readonly kind: 'share';
+      readonly orgId: OrgId;
+      /** 164 bytes: a holder's masked share, verified by the node that passes it on. */
+      readonly share: Uint8Array;
+      /** The custodian's signature over `custodyShareHash`. */
+      readonly signature: Uint8Array;
+      readonly custodianKey: Uint8Array;
+    }
   | { readonly kind: 'refused'; readonly orgId: OrgId; readonly code: string; readonly message: string };
 
 export interface CustodyPort {

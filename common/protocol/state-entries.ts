@@ -41,7 +41,15 @@ const prefixed = (value: string): Uint8Array => {
 const NO_DEPARTMENT = new Uint8Array(32);
 
 /** Kinds of deadline that block time brings about. */
-export const DEADLINE_KINDS = ['request', 'grant', 'proposal', 'activation', 'candidacy'] as const;
+export const DEADLINE_KINDS = [
+  'request',
+  'grant',
+  'proposal',
+  'activation',
+  'candidacy',
+  'custodyDeal',
+  'custodyDemand',
+] as const;
 export type DeadlineKind = (typeof DEADLINE_KINDS)[number];
 
 export const stateKey = {
@@ -103,6 +111,11 @@ export const stateKey = {
   openProposals: (org: OrgId): Uint8Array => ns(0x72, prefixed(org)),
   /** Number of grants that are active: while it is not 0, heartbeat blocks are due. */
   activeGrants: (): Uint8Array => ns(0x80),
+  /** The custody epoch that is active; absent until the first key is made. */
+  custodyEpoch: (): Uint8Array => ns(0x90),
+  custodySession: (): Uint8Array => ns(0x91),
+  custodyDealing: (sessionId: Hash, dealer: number): Uint8Array => ns(0x92, sessionId, u32be(dealer)),
+  custodyDemand: (requestHash: Hash): Uint8Array => ns(0x93, requestHash),
 } as const;
 
 /** First and past-the-end key of all entries that begin with `prefix`. */
@@ -143,6 +156,8 @@ export const statePrefix = {
   replay: (): Uint8Array => ns(0x60),
   proposals: (): Uint8Array => ns(0x70),
   votes: (proposalId: Hash): Uint8Array => ns(0x71, proposalId),
+  custodyDealings: (sessionId: Hash): Uint8Array => ns(0x92, sessionId),
+  custodyDemands: (): Uint8Array => ns(0x93),
 } as const;
 
 export const paramsEntry = chainParams;

@@ -23,6 +23,7 @@ import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { MAX_BLOB_SIZE_BYTES } from '../unixfs-layout.ts';
 import { chainParams } from './chain-params.ts';
+import { complaint, dealing, point, proof, releaseShareBytes, sealedCapsule } from './custody.ts';
 import { nodeCard } from './member.ts';
 import { policyDocument, purpose, role } from './policy.ts';
 import { sectionClass } from './record.ts';
@@ -68,8 +69,11 @@ export const recovery = struct({ account: address, newPublicKey: publicKey });
 export const attendingRelation = struct({ patient: address, physician: address, expiresAtMs: timeMs });
 export const roleScope = struct({ account: address, role, orgId, department: nullable(token32) });
 
-/** How a record's key is kept. `direct`: wraps in the sidecar, to the patient and to the writer's custodian. */
-export const capsule = union({ direct: struct({}) });
+/**
+ * How a record's key is kept. `direct`: wraps in the sidecar, to the patient and to the writer's custodian. `threshold`:
+ * sealed under the key that the custodians of all validators' organisations share; C is in the sidecar.
+ */
+export const capsule = union({ direct: struct({}), threshold: sealedCapsule });
 
 /** Everything that a new record, or a new version of one, says about itself. */
 export const recordContent = struct({
@@ -126,6 +130,10 @@ export const proposal = union({
   removeObserver: struct({ orgId, address }),
   /** Another SM2 key, peer id or address for the node of a member. */
   rotateMember: struct({ address, card: nodeCard, possession: signature }),
+  /** New shares of the custody key for the same holders. */
+  refreshCustody: struct({}),
+  /** Goes on with a custody session although receivers are missing, as long as a threshold of them is there. */
+  overrideCustody: struct({ sessionId: hash32 }),
 });
 export type Proposal = TypeOf<typeof proposal>;
 
@@ -166,6 +174,8 @@ export const call = union({
   'access.revoke': struct({ requestHash: hash32, reason: code }),
   /** The owner's client re-wraps the record key to the requester: the wrap is the sidecar. */
   'access.deliver': struct({ requestHash: hash32, sidecarHash: hash32 }),
+  /** The requester's last resort: each holder is to post its share on the chain, and who does not is seen to. */
+  'access.demand': struct({ requestHash: hash32 }),
   'gov.propose': struct({ proposal, nonce: nonce16 }),
   'gov.vote': struct({ proposalId: hash32, approve: bool }),
   /**
@@ -183,6 +193,22 @@ export const call = union({
     first: signedDigest,
     second: signedDigest,
   }),
+  /** Of a custody session, relayed for the organisation's custodian: the key that its parts are encrypted to. */
+  'node.custodyAnnounce': struct({
+    sessionId: hash32,
+    key: point,
+    /** The custodian knows the logarithm of `key`. */
+    proof,
+    custodianKey: publicKey,
+    /** By `custodianKey`, over `custodyAnnounceHash`. */
+    signature,
+  }),
+  'node.custodyDeal': struct({ sessionId: hash32, dealing }),
+  'node.custodyComplain': struct({ sessionId: hash32, complaint }),
+  /** The custodian has its share. */
+  'node.custodyConfirm': struct({ sessionId: hash32, proof }),
+  /** The share that an `access.demand` calls for. */
+  'node.custodyShare': struct({ requestHash: hash32, share: releaseShareBytes }),
 });
 export type Call = TypeOf<typeof call>;
 export type CallKind = Call['kind'];
@@ -240,6 +266,8 @@ export const keyWrap = struct({
 });
 export const sidecar = union({
   wraps: struct({ wraps: list(keyWrap, 2) }),
+  /** Of a threshold capsule: C, and the patient's wrap where the policy has one. */
+  sealed: struct({ c: bytes(32), wraps: list(keyWrap, 1) }),
   delivery: struct({ ciphertext: boundedBytes(98, 512) }),
 });
 export type Sidecar = TypeOf<typeof sidecar>;
