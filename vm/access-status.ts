@@ -2,7 +2,8 @@
  * The life of a request: pending -> granted | denied | expired | cancelled; granted -> revoked | ended. Every change
  * goes through here, so that deadlines, counters and the list of active grants always agree with the status.
  */
-import type { Address, TimeMs } from '../common/protocol/primitives.ts';
+import { custodyDemandEntry } from '../common/protocol/custody.ts';
+import type { Address, Hash, TimeMs } from '../common/protocol/primitives.ts';
 import { grantEntry, type RequestEntry, requestEntry, emptyEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { type Context, count } from './context.ts';
 import { personOf } from './persons.ts';
@@ -64,10 +65,19 @@ export function openGrant(ctx: Context, request: RequestEntry, filled: RequestEn
   count(ctx.state, stateKey.activeGrants(), 1);
 }
 
+/** Shares that were posted on the chain for a grant go with it. */
+function dropDemand({ state }: Context, hash: Hash): void {
+  const demand = state.get(custodyDemandEntry, stateKey.custodyDemand(hash));
+  if (demand === undefined) return;
+  state.delete(stateKey.deadline(demand.untilMs, 'custodyDemand', hash));
+  state.delete(stateKey.custodyDemand(hash));
+}
+
 export function closeGrant(ctx: Context, request: RequestEntry, status: 'revoked' | 'ended', change: Change): void {
   const { recordId, requester, notAfterMs } = request.request;
   ctx.state.put(requestEntry, stateKey.request(request.hash), changed(ctx, request, status, change));
   ctx.state.delete(stateKey.grant(recordId, requester, request.hash));
   ctx.state.delete(stateKey.deadline(notAfterMs, 'grant', request.hash));
+  dropDemand(ctx, request.hash);
   count(ctx.state, stateKey.activeGrants(), -1);
 }

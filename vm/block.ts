@@ -9,6 +9,7 @@ import { refuse } from './codes.ts';
 import type { Context } from './context.ts';
 import { passDeadlines } from './deadlines.ts';
 import { checkEnvelope } from './envelope.ts';
+import { MAX_CAPSULES_PER_BLOCK } from './limits.ts';
 import { Overlay } from './overlay.ts';
 import { pruneReplays, remember } from './replay.ts';
 import { checkSidecar } from './sidecars.ts';
@@ -32,7 +33,16 @@ interface Making {
   readonly timeEvents: readonly Event[];
   readonly receipts: Receipt[];
   sizeBytes: number;
+  /** Records that are sealed under the shared key. */
+  capsules: number;
 }
+
+const isSealed = ({ tx }: CheckedTransaction): boolean => {
+  const { call } = tx.body;
+  return (
+    (call.kind === 'record.create' || call.kind === 'record.addVersion') && call.content.capsule.kind === 'threshold'
+  );
+};
 
 const paramsOf = (state: Overlay): ChainParams => state.must(paramsEntry, stateKey.params(), 'parameters');
 
@@ -56,7 +66,7 @@ function begin(reader: StateReader, block: BlockContext): Making {
   passDeadlines(ctx);
   rememberRoot(ctx, block.parentStateRoot);
   state.commit();
-  return { block, state, params: paramsOf(state), audit, timeEvents, receipts: [], sizeBytes: 0 };
+  return { block, state, params: paramsOf(state), audit, timeEvents, receipts: [], sizeBytes: 0, capsules: 0 };
 }
 
 type Executed = Verdict<{ readonly events: readonly Event[]; readonly sizeBytes: number }>;
@@ -85,6 +95,9 @@ function executeOne(making: Making, { tx, sidecar }: CheckedTransaction): Execut
 /** Executes one transaction and keeps it if it succeeds and fits; else nothing of it stays. */
 function include(making: Making, checked: CheckedTransaction): Executed {
   const { state, audit, params, receipts } = making;
+  const capsules = making.capsules + (isSealed(checked) ? 1 : 0);
+  // Before it is executed: what costs is the check of the capsule.
+  if (capsules > MAX_CAPSULES_PER_BLOCK) return refuse('BLOCK_TOO_LARGE');
   const auditBefore = audit.next;
   const executed = executeOne(making, checked);
   const fits =
@@ -94,6 +107,7 @@ function include(making: Making, checked: CheckedTransaction): Executed {
   if (fits) {
     state.commit();
     making.sizeBytes += executed.value.sizeBytes;
+    making.capsules = capsules;
     receipts.push({ index: receipts.length, txHash: checked.tx.hash, events: executed.value.events });
     return executed;
   }

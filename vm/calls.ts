@@ -5,6 +5,8 @@ import { enrol, reinstate, rotate, suspend } from './accounts.ts';
 import { endAttending, setAttending } from './attending.ts';
 import { ready } from './candidacies.ts';
 import type { NodeContext, TxContext } from './context.ts';
+import { announceKey, confirmShare, giveDealing, hearComplaint } from './custody/steps.ts';
+import { demandShares, postShare } from './custody/demands.ts';
 import { approve, deny } from './decisions.ts';
 import { giveEvidence } from './evidence.ts';
 import { propose, vote } from './governance.ts';
@@ -22,6 +24,16 @@ export function executeNodeCall(ctx: NodeContext, call: NodeCall): Verdict {
       return ready(ctx, call);
     case 'node.evidence':
       return giveEvidence(ctx, call);
+    case 'node.custodyAnnounce':
+      return announceKey(ctx, call);
+    case 'node.custodyDeal':
+      return giveDealing(ctx, call);
+    case 'node.custodyComplain':
+      return hearComplaint(ctx, call);
+    case 'node.custodyConfirm':
+      return confirmShare(ctx, call);
+    case 'node.custodyShare':
+      return postShare(ctx, call);
     default:
       return unreachable(call);
   }
@@ -69,6 +81,8 @@ export function executeCall(ctx: TxContext, call: Exclude<Call, NodeCall>): Verd
       return revoke(ctx, call);
     case 'access.deliver':
       return deliver(ctx, call);
+    case 'access.demand':
+      return demandShares(ctx, call);
     case 'gov.propose':
       return propose(ctx, call);
     case 'gov.vote':

@@ -4,7 +4,7 @@
  * executed the chain knows. Judged by the chain alone, never by what some node has heard: a candidate that is down, or
  * behind, stays an observer, and the quorum does not grow by a vote that nobody gives.
  *
- * Whatever else a new validator will have to bring (a share of a custody key, once there is one) belongs beside `isInStep`.
+ * Once a custody epoch is active, it comes in together with the next one, in which its custodian holds a share.
  */
 import { equalBytes } from '../common/bytes.ts';
 import type { Verdict } from '../common/errors.ts';
@@ -21,6 +21,7 @@ import {
 import type { CallOf, Proposal } from '../common/protocol/transaction.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, counted, emit, type NodeContext, OK } from './context.ts';
+import { abandonHandover, activate, followSet, preparedHandover, serveCandidates } from './custody/handover.ts';
 import { checkPromotion, promote } from './membership.ts';
 import { concludeProposal } from './proposals.ts';
 
@@ -34,6 +35,7 @@ export function openCandidacy(ctx: Context, { id }: ProposalEntry, { orgId, addr
   state.put(candidateEntry, stateKey.candidate(address), candidate);
   state.put(emptyEntry, stateKey.deadline(untilMs, 'candidacy', id), {});
   count(state, stateKey.openCandidacies(), 1);
+  serveCandidates(ctx);
 }
 
 function closeCandidacy({ state }: Context, address: Uint8Array, { untilMs, proposalId }: CandidateEntry): void {
@@ -49,6 +51,8 @@ export function expireCandidacy(ctx: Context, proposal: ProposalEntry & { readon
   const candidate = ctx.state.must(candidateEntry, stateKey.candidate(address), 'candidate of a deadline');
   closeCandidacy(ctx, address, candidate);
   concludeProposal(ctx, proposal, 'failed', 'CANDIDATE_NOT_READY');
+  abandonHandover(ctx, proposal.id, 'CANDIDATE_NOT_READY');
+  serveCandidates(ctx);
 }
 
 /**
@@ -79,9 +83,14 @@ export function ready(ctx: NodeContext, call: CallOf<'node.ready'>): Verdict {
   if (!inStep.ok) return inStep;
   const possible = checkPromotion(ctx, { orgId, address });
   if (!possible.ok) return possible;
+  const handover = preparedHandover(ctx, candidate.proposalId);
+  if (!handover.ok) return handover;
   closeCandidacy(ctx, address, candidate);
   promote(ctx, address);
   emit(ctx, 'node.ready', { objectId: candidate.proposalId });
   concludeProposal(ctx, candidate.proposalId, 'effective', null);
+  if (handover.value === null) followSet(ctx);
+  else activate(ctx, handover.value);
+  serveCandidates(ctx);
   return OK;
 }

@@ -5,6 +5,7 @@
 import { readU64be } from '../common/bytes.ts';
 import { assert } from '../common/errors.ts';
 import type { Hash, TimeMs } from '../common/protocol/primitives.ts';
+import { MAX_EVENTS_PER_RECEIPT } from '../common/protocol/receipt.ts';
 import {
   counterEntry,
   DEADLINE_KINDS,
@@ -17,8 +18,10 @@ import {
 } from '../common/protocol/state-entries.ts';
 import { closeGrant, closePending } from './access-status.ts';
 import { accessFields, type Context, emit } from './context.ts';
+import { closeDemand } from './custody/demands.ts';
+import { passDealDeadline } from './custody/outcome.ts';
 import { activateProposal, expireProposal, failCandidacy } from './governance.ts';
-import { MAX_DEADLINES_PER_BLOCK } from './limits.ts';
+import { MAX_DEADLINES_PER_BLOCK, MAX_EVENTS_PER_DEADLINE } from './limits.ts';
 import { Overlay } from './overlay.ts';
 import type { BlockDue, StateReader } from './types.ts';
 
@@ -53,6 +56,10 @@ function pass(ctx: Context, { kind, id }: Deadline): void {
       return activateProposal(ctx, id);
     case 'candidacy':
       return failCandidacy(ctx, id);
+    case 'custodyDeal':
+      return passDealDeadline(ctx, id);
+    case 'custodyDemand':
+      return closeDemand(ctx, id);
   }
 }
 
@@ -65,6 +72,7 @@ export function passDeadlines(ctx: Context): void {
     parseDeadline(key),
   );
   for (const deadline of due) {
+    if (ctx.events.length + MAX_EVENTS_PER_DEADLINE > MAX_EVENTS_PER_RECEIPT) return;
     // A vote that took effect just before may have changed the parameters for those after it.
     pass({ ...ctx, params: ctx.state.must(paramsEntry, stateKey.params(), 'parameters') }, deadline);
   }

@@ -3,9 +3,10 @@ import { equalBytes } from '../common/bytes.ts';
 import { isPublicKey } from '../common/crypto/curve.ts';
 import { sm2Address } from '../common/crypto/sm2.ts';
 import { accept, assert, reject, type Verdict } from '../common/errors.ts';
-import type { Genesis } from '../common/protocol/genesis.ts';
+import { type Genesis, genesisHash } from '../common/protocol/genesis.ts';
 import { organisationEntry, paramsEntry, roleEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { createAccount } from './accounts.ts';
+import { openSession, receiversOf } from './custody/session.ts';
 import { claimKey } from './keys.ts';
 import { foundMembership } from './membership.ts';
 import { Overlay } from './overlay.ts';
@@ -69,6 +70,9 @@ export function genesisWrites(genesis: Genesis): readonly StateWrite[] {
     if (custodianKey !== null) claimKey(state, sm2Address(custodianKey), 'custodian', null);
   }
   for (const account of genesis.accounts) addFounder(state, account, now);
+  const receivers = receiversOf(state, genesis.validators);
+  const place = { state, chainId: genesisHash(genesis), height: 0, now };
+  if (receivers !== null) openSession(place, { receivers, proposalId: null });
   return state.writes();
 }
 

@@ -27,8 +27,11 @@ import { createAccount } from './accounts.ts';
 import { expireCandidacy, openCandidacy } from './candidacies.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, counted, emit, OK, type TxContext } from './context.ts';
+import { followSet, hasHandovers, openRefresh, openRemoval, waitsForCustody } from './custody/handover.ts';
+import { overrideSession } from './custody/outcome.ts';
+import { epochOf, sessionOf } from './custody/session.ts';
 import { claimKey, unusedKey } from './keys.ts';
-import { MAX_PROPOSALS_PER_ORG } from './limits.ts';
+import { CUSTODY_DEAL_MS, MAX_PROPOSALS_PER_ORG } from './limits.ts';
 import { applyMembership, canGovern, checkMembership } from './membership.ts';
 import { validatorsOf } from './members.ts';
 import { organisationOf } from './organisations.ts';
@@ -61,6 +64,19 @@ function checkSuspension({ state }: Context, orgId: string): Verdict {
     : refuse('GOVERNANCE_WOULD_STALL');
 }
 
+function checkCustodyVote(
+  { state }: Context,
+  proposal: Extract<Proposal, { readonly kind: 'refreshCustody' | 'overrideCustody' }>,
+): Verdict {
+  const session = sessionOf(state);
+  if (proposal.kind === 'overrideCustody') {
+    const isOpen = session !== undefined && equalBytes(session.id, proposal.sessionId);
+    return isOpen ? OK : refuse('CUSTODY_SESSION_UNKNOWN');
+  }
+  if (epochOf(state) === undefined) return refuse('CUSTODY_NOT_ACTIVE');
+  return session === undefined ? OK : refuse('CUSTODY_SESSION_OPEN');
+}
+
 /** Judged when proposed, and again when it takes effect: other votes may have come between. */
 function checkProposal(ctx: Context, proposal: Proposal, proposerOrg: OrgId): Verdict {
   switch (proposal.kind) {
@@ -75,6 +91,9 @@ function checkProposal(ctx: Context, proposal: Proposal, proposerOrg: OrgId): Ve
     }
     case 'setParams':
       return checkParamsChange(ctx.params, proposal.params);
+    case 'refreshCustody':
+    case 'overrideCustody':
+      return checkCustodyVote(ctx, proposal);
     default:
       return checkMembership(ctx, proposal, proposerOrg);
   }
@@ -165,15 +184,23 @@ export function activateProposal(ctx: Context, id: Hash): void {
   const proposal = proposalOf(ctx, id);
   assert(proposal.status === 'accepted' && proposal.effectiveMs !== null, 'what takes effect was accepted');
   ctx.state.delete(stateKey.deadline(proposal.effectiveMs, 'activation', id));
+  if (waitsForCustody(ctx, proposal.proposal)) return postpone(ctx, proposal);
   const possible = checkProposal(ctx, proposal.proposal, proposal.proposerOrg);
   if (!possible.ok) return concludeProposal(ctx, proposal, 'failed', possible.code);
-  if (proposal.proposal.kind === 'addValidator') {
-    openCandidacy(ctx, proposal, proposal.proposal);
-    ctx.state.put(proposalEntry, stateKey.proposal(id), { ...proposal, status: 'awaitingReady' });
-    return emit(ctx, 'gov.awaitingReady', { objectId: id, detail: proposal.proposal.kind });
-  }
-  apply(ctx, proposal.proposal, proposal.proposer);
-  concludeProposal(ctx, proposal, 'effective', null);
+  if (apply(ctx, proposal, proposal.proposal)) return concludeProposal(ctx, proposal, 'effective', null);
+}
+
+function postpone({ state, now }: Context, proposal: ProposalEntry): void {
+  const effectiveMs = now + CUSTODY_DEAL_MS;
+  state.put(emptyEntry, stateKey.deadline(effectiveMs, 'activation', proposal.id), {});
+  state.put(proposalEntry, stateKey.proposal(proposal.id), { ...proposal, effectiveMs });
+}
+
+/** Decided, and not in effect yet: what is still to come is for others to bring. */
+function awaitReady(ctx: Context, proposal: ProposalEntry): false {
+  ctx.state.put(proposalEntry, stateKey.proposal(proposal.id), { ...proposal, status: 'awaitingReady' });
+  emit(ctx, 'gov.awaitingReady', { objectId: proposal.id, detail: proposal.proposal.kind });
+  return false;
 }
 
 export function failCandidacy(ctx: Context, id: Hash): void {
@@ -183,23 +210,46 @@ export function failCandidacy(ctx: Context, id: Hash): void {
   expireCandidacy(ctx, { ...found, proposal });
 }
 
-function apply(
-  ctx: Context,
-  proposal: Exclude<Proposal, { readonly kind: 'addValidator' }>,
-  proposer: Uint8Array,
-): void {
+/** @returns whether it is in effect with that; else the proposal waits for a candidate or for custodians */
+function apply(ctx: Context, of: ProposalEntry, proposal: Proposal): boolean {
   switch (proposal.kind) {
     case 'addOrganisation':
-      return addOrganisation(ctx, proposal, proposer);
+      addOrganisation(ctx, proposal, of.proposer);
+      return true;
     case 'suspendOrganisation':
-      return setOrganisationStatus(ctx, proposal.orgId, 'suspended');
+      setOrganisationStatus(ctx, proposal.orgId, 'suspended');
+      return true;
     case 'reinstateOrganisation':
-      return setOrganisationStatus(ctx, proposal.orgId, 'active');
+      setOrganisationStatus(ctx, proposal.orgId, 'active');
+      return true;
     case 'setParams':
-      return ctx.state.put(paramsEntry, stateKey.params(), proposal.params);
+      ctx.state.put(paramsEntry, stateKey.params(), proposal.params);
+      return true;
+    case 'overrideCustody':
+      overrideSession(ctx);
+      return true;
+    case 'refreshCustody':
+      openRefresh(ctx, of);
+      return awaitReady(ctx, of);
+    case 'addValidator':
+      openCandidacy(ctx, of, proposal);
+      return awaitReady(ctx, of);
+    case 'removeValidator':
+      return remove(ctx, of, proposal);
     default:
-      return applyMembership(ctx, proposal);
+      applyMembership(ctx, proposal);
+      return true;
   }
+}
+
+function remove(ctx: Context, of: ProposalEntry, proposal: Extract<Proposal, { kind: 'removeValidator' }>): boolean {
+  if (hasHandovers(ctx)) {
+    openRemoval(ctx, of, proposal.orgId);
+    return awaitReady(ctx, of);
+  }
+  applyMembership(ctx, proposal);
+  followSet(ctx);
+  return true;
 }
 
 function setOrganisationStatus({ state }: Context, orgId: string, status: OrganisationEntry['status']): void {

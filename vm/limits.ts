@@ -3,6 +3,9 @@
 /** Deadlines that one block brings about; the rest come with the next. Each is a request or proposal: some 30 us. */
 export const MAX_DEADLINES_PER_BLOCK = 200;
 
+/** Events that one of them causes: a demand names each holder of shares that has posted none, of which there are 31. */
+export const MAX_EVENTS_PER_DEADLINE = 40;
+
 /**
  * Entries of the replay set that a block prunes: this many, and two for each of its transactions, which add one. So the
  * set shrinks to what is still valid under any load, and no block pays for the load of others.
@@ -24,3 +27,12 @@ export const MAX_EVIDENCE_PER_VALIDATOR = 16;
 
 /** Grants and requests of one person and record that `checkAccess` looks at. */
 export const MAX_CHECKED_GRANTS = 100;
+
+/** From the keys of a custody session on: after this long, dealers that have not dealt are not waited for. */
+export const CUSTODY_DEAL_MS = 60_000;
+
+/** How long holders have to post the shares that a requester demands on the chain; then who did not is named. */
+export const CUSTODY_DEMAND_MS = 60_000;
+
+/** Records of a block that are sealed under the shared key: each costs some 5 ms of curve arithmetic at every replica. */
+export const MAX_CAPSULES_PER_BLOCK = 100;

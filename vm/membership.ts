@@ -32,6 +32,7 @@ import {
 } from '../common/protocol/validator-set.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, OK } from './context.ts';
+import { epochOf } from './custody/session.ts';
 import { claimKey, unusedKey } from './keys.ts';
 import { membershipOf, validatorsOf } from './members.ts';
 import { organisationOf } from './organisations.ts';
@@ -109,7 +110,9 @@ export function checkPromotion(
   const { state } = ctx;
   const observer = observerOf(ctx, { orgId, address });
   if (observer === undefined) return refuse('OBSERVER_UNKNOWN', orgId);
-  if (organisationOf(state, orgId)?.status !== 'active') return refuse('ORG_NOT_ACTIVE', orgId);
+  const org = organisationOf(state, orgId);
+  if (org?.status !== 'active') return refuse('ORG_NOT_ACTIVE', orgId);
+  if (epochOf(state) !== undefined && org.custodianKey === null) return refuse('CUSTODIAN_REQUIRED', orgId);
   const set = validatorsOf(state);
   if (set.some((v) => v.orgId === orgId)) return refuse('ORG_HAS_VALIDATOR', orgId);
   if (set.length >= MAX_VALIDATORS) return refuse('TOO_MANY_VALIDATORS', `${MAX_VALIDATORS}`);

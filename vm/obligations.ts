@@ -3,6 +3,7 @@
  * them once; execution then checks only that the keys named here are the right ones.
  */
 import { equalBytes } from '../common/bytes.ts';
+import { custodyAnnounceHash } from '../common/protocol/custody.ts';
 import type { Hash, PublicKey } from '../common/protocol/primitives.ts';
 import { txSigningHash, voteSigningHash } from '../common/protocol/signing.ts';
 import {
@@ -104,6 +105,10 @@ function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obl
           signature,
         );
       return [signed(call.first), signed(call.second)];
+    }
+    case 'node.custodyAnnounce': {
+      const message = custodyAnnounceHash(call.sessionId, call.orgId, call.key);
+      return [owes('BAD_CUSTODIAN_SIGNATURE', call.custodianKey, message, call.signature)];
     }
     default:
       return [];

@@ -25,7 +25,7 @@ interface Slot {
  * Namespaces whose entries are listed while transactions run, and how many bytes of their keys name the parent. Keys
  * written under one parent are kept together: listing looks at them alone, not at the whole block's writes.
  */
-const PARENT_BYTES: Readonly<Record<number, number>> = { 0x03: 1, 0x0b: 21, 0x13: 21, 0x42: 33, 0x71: 33 };
+const PARENT_BYTES: Readonly<Record<number, number>> = { 0x03: 1, 0x07: 1, 0x0b: 21, 0x13: 21, 0x42: 33, 0x71: 33 };
 
 // Latin-1: one character per byte, so that the order of strings is the order of bytes. `apply`, since it takes a third of
 // the time of a spread, and this runs for every entry that a rule touches. Keys have some 60 bytes.

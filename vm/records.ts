@@ -17,10 +17,10 @@ import {
 import type { CallOf, RecordContent } from '../common/protocol/transaction.ts';
 import { refuse } from './codes.ts';
 import { count, counted, emit, OK, type TxContext } from './context.ts';
-import { accountOf, organisationOf } from './organisations.ts';
+import { checkKeeping } from './custody/capsules.ts';
+import { accountOf } from './organisations.ts';
 import { policyCovers, policyOf } from './policies.ts';
 import { holdsRole } from './roles.ts';
-import { checkWraps } from './sidecars.ts';
 
 /**
  * Who may write: physicians, and those on emergency duty, who are physicians under another role. Others document under a
@@ -34,6 +34,8 @@ function isFileCid(cid: Uint8Array): boolean {
 }
 
 interface Writing {
+  readonly recordId: Hash;
+  readonly version: number;
   readonly owner: Address;
   readonly hospital: OrgId;
   readonly content: RecordContent;
@@ -48,14 +50,12 @@ function checkOwner(ctx: TxContext, { owner, content }: Writing): Verdict {
   return equalBytes(account.publicKey, content.ownerPublicKey) ? OK : refuse('OWNER_KEY_NOT_CURRENT');
 }
 
-function checkPolicy(ctx: TxContext, { content, hospital }: Writing): Verdict {
+function checkPolicy(ctx: TxContext, writing: Writing): Verdict {
+  const { content } = writing;
   const policy = policyOf(ctx.state, content.policyRef);
   if (policy === undefined) return refuse('POLICY_UNKNOWN');
   if (!policyCovers(policy.document, content.categoryToken)) return refuse('POLICY_EXCLUDES_CATEGORY');
-  if (policy.document.custodian && (organisationOf(ctx.state, hospital)?.custodianKey ?? null) === null) {
-    return refuse('CUSTODIAN_KEY_MISSING');
-  }
-  return checkWraps(ctx.sidecar, policy.document, hospital);
+  return checkKeeping(ctx, { ...writing, policy: policy.document });
 }
 
 /** What a new record and a new version have in common. */
@@ -75,7 +75,7 @@ function checkWriting(ctx: TxContext, writing: Writing): Verdict {
   return checkPolicy(ctx, writing);
 }
 
-function writeVersion(ctx: TxContext, recordId: Hash, version: number, { owner, hospital, content }: Writing): void {
+function writeVersion(ctx: TxContext, { recordId, version, owner, hospital, content }: Writing): void {
   ctx.state.put(recordVersionEntry, stateKey.recordVersion(recordId, version), {
     recordId,
     version,
@@ -90,9 +90,11 @@ function writeVersion(ctx: TxContext, recordId: Hash, version: number, { owner, 
 }
 
 export function createRecord(ctx: TxContext, call: CallOf<'record.create'>): Verdict {
-  const writing = checkWriting(ctx, call);
-  if (!writing.ok) return writing;
   const id = recordIdOf(ctx.sender.id, call.owner, call.nonce, call.sectionClass);
+  const { owner, hospital, content } = call;
+  const writing = { recordId: id, version: 1, owner, hospital, content };
+  const allowed = checkWriting(ctx, writing);
+  if (!allowed.ok) return allowed;
   if (ctx.state.get(recordEntry, stateKey.record(id)) !== undefined) return refuse('RECORD_EXISTS');
   ctx.state.put(recordEntry, stateKey.record(id), {
     id,
@@ -104,7 +106,7 @@ export function createRecord(ctx: TxContext, call: CallOf<'record.create'>): Ver
     createdMs: ctx.now,
   });
   ctx.state.put(recordByOwnerEntry, stateKey.recordByOwner(call.owner, ctx.now, id), { id });
-  writeVersion(ctx, id, 1, call);
+  writeVersion(ctx, writing);
   emit(ctx, 'record.create', { subject: call.owner, recordId: id, objectId: call.content.policyRef });
   return OK;
 }
@@ -114,11 +116,13 @@ export function addVersion(ctx: TxContext, call: CallOf<'record.addVersion'>): V
   if (record === undefined) return refuse('RECORD_UNKNOWN');
   if (record.orgId !== ctx.sender.orgId) return refuse('NOT_WRITING_ORGANISATION', record.orgId);
   if (!equalBytes(record.owner, call.owner) || record.section !== call.sectionClass) return refuse('RECORD_MISMATCH');
-  const writing = checkWriting(ctx, call);
-  if (!writing.ok) return writing;
+  const { recordId, version, owner, hospital, content } = call;
+  const writing = { recordId, version, owner, hospital, content };
+  const allowed = checkWriting(ctx, writing);
+  if (!allowed.ok) return allowed;
   if (call.version !== record.latestVersion + 1) return refuse('VERSION_NOT_NEXT', `${record.latestVersion + 1}`);
   ctx.state.put(recordEntry, stateKey.record(call.recordId), { ...record, latestVersion: call.version });
-  writeVersion(ctx, call.recordId, call.version, call);
+  writeVersion(ctx, writing);
   emit(ctx, 'record.addVersion', { subject: call.owner, recordId: call.recordId, objectId: call.content.policyRef });
   return OK;
 }

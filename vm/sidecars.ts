@@ -25,21 +25,29 @@ export function checkSidecar(call: Call, sidecar: Sidecar | null, erasable: bool
   if (sidecar === null) return erasable ? { ok: true, value: 0 } : refuse('SIDECAR_MISSING');
   const bytes = encodeSidecar(sidecar);
   if (!equalBytes(sidecarHash(bytes), expected)) return refuse('SIDECAR_MISMATCH');
-  const kind = call.kind === 'access.deliver' ? 'delivery' : 'wraps';
-  return sidecar.kind === kind ? { ok: true, value: bytes.length } : refuse('SIDECAR_WRONG_WRAPS', `not a ${kind}`);
+  const kind = sidecarKindOf(call);
+  return sidecar.kind === kind ? { ok: true, value: bytes.length } : refuse('SIDECAR_WRONG_WRAPS', `not ${kind}`);
 }
 
-/** The patient's wrap and then the hospital's custodian's, each exactly where the policy says so, and nothing else. */
+function sidecarKindOf(call: Call): Sidecar['kind'] {
+  if (call.kind !== 'record.create' && call.kind !== 'record.addVersion') return 'delivery';
+  return call.content.capsule.kind === 'direct' ? 'wraps' : 'sealed';
+}
+
+/**
+ * The patient's wrap and then the hospital's custodian's, each exactly where the policy says so, and nothing else. Where
+ * the key is sealed for all custodians, none of them has a wrap of its own.
+ */
 export function checkWraps(sidecar: Sidecar | null, document: PolicyDocument, hospital: OrgId): Verdict {
   // Erased, or already refused.
-  if (sidecar === null || sidecar.kind !== 'wraps') return OK;
+  if (sidecar === null || sidecar.kind === 'delivery') return OK;
   const expected = [
     ...(document.patientWrap ? ['patient'] : []),
-    ...(document.custodian ? [`custodian ${hospital}`] : []),
+    ...(document.custodian && sidecar.kind === 'wraps' ? [`custodian ${hospital}`] : []),
   ];
   const given = sidecar.wraps.map(({ to }) => (to.kind === 'patient' ? 'patient' : `custodian ${to.orgId}`));
   if (given.length !== expected.length || given.some((to, i) => to !== expected[i])) {
-    return refuse('SIDECAR_WRONG_WRAPS', `wraps to ${expected.join(' and ')} are expected, in this order`);
+    return refuse('SIDECAR_WRONG_WRAPS', `wraps to ${expected.join(' and ') || 'nobody'} are expected, in this order`);
   }
   if (sidecar.wraps.some(({ ciphertext }) => ciphertext.length !== WRAP_BYTES)) {
     return refuse('SIDECAR_WRONG_WRAPS', `a wrap has ${WRAP_BYTES} bytes`);

@@ -13,12 +13,13 @@
  */
 import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
 import { bool, boundedBytes, bytes, list, nullable, oneOf, struct, type TypeOf, uint } from '../codec.ts';
-import { COMPRESSED_BYTES } from '../crypto/curve.ts';
+import { COMPRESSED_BYTES, encodePoint } from '../crypto/curve.ts';
+import { GBAR } from '../crypto/custody/capsule.ts';
 import { COMPLAINT_BYTES, dealingBytes } from '../crypto/custody/dealing.ts';
 import { PROOF_BYTES } from '../crypto/custody/proofs.ts';
 import { RELEASE_SHARE_BYTES } from '../crypto/custody/release-share.ts';
 import { H } from '../crypto/hash.ts';
-import { address, type Hash, hash32, height, MAX_VALIDATORS, orgId, type OrgId, publicKey, timeMs } from './primitives.ts';
+import { type Hash, hash32, height, MAX_VALIDATORS, orgId, type OrgId, publicKey, timeMs } from './primitives.ts';
 import { quorumSize } from './validator-set.ts';
 
 /** A point of the curve, 33 bytes compressed. Whether it is one is checked where it is used. */
@@ -34,6 +35,9 @@ export const MAX_DEALING_BYTES = dealingBytes({
 export const dealing = boundedBytes(1, MAX_DEALING_BYTES);
 export const complaint = bytes(COMPLAINT_BYTES);
 export const releaseShareBytes = bytes(RELEASE_SHARE_BYTES);
+
+/** What an absent receiver's parts are encrypted to: nobody knows the logarithm, so that nobody ever reads them. */
+export const NOBODYS_KEY = encodePoint(GBAR);
 
 /** How many custodians release a key, of `n`: as many as decide a block, so that custody never needs more nodes than that. */
 export const custodyThreshold = (n: number): number => quorumSize(n);

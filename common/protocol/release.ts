@@ -14,6 +14,11 @@ import { MAX_KEY_PROOF_BYTES } from './state-proof.ts';
 
 const proof = boundedBytes(1, MAX_KEY_PROOF_BYTES);
 
+const evidenceBytes = (keyProofs: number): number =>
+  keyProofs * MAX_KEY_PROOF_BYTES +
+  (MAX_HANDOVERS + 1) * (MAX_HEADER_BYTES + MAX_CERTIFICATE_BYTES) +
+  MAX_HANDOVERS * MAX_VALIDATORS * 256;
+
 export const releaseDemand = struct({
   grantId: hash32,
   head: lightProof,
@@ -29,11 +34,7 @@ export const releaseDemand = struct({
   sidecar: boundedBytes(1, MAX_SIDECAR_BYTES),
 });
 export type ReleaseDemand = TypeOf<typeof releaseDemand>;
-
-const evidenceBytes = (keyProofs: number): number =>
-  keyProofs * MAX_KEY_PROOF_BYTES +
-  (MAX_HANDOVERS + 1) * (MAX_HEADER_BYTES + MAX_CERTIFICATE_BYTES) +
-  MAX_HANDOVERS * MAX_VALIDATORS * 256;
+export const MAX_RELEASE_DEMAND_BYTES = MAX_SIDECAR_BYTES + evidenceBytes(5);
 
 /** As a release demand, for a record that is sealed under the key that the custodians share. */
 export const shareDemand = struct({

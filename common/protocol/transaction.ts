@@ -196,6 +196,8 @@ export const call = union({
   /** Of a custody session, relayed for the organisation's custodian: the key that its parts are encrypted to. */
   'node.custodyAnnounce': struct({
     sessionId: hash32,
+    /** The node's organisation; named here so that what the custodian signs needs no state to be checked. */
+    orgId,
     key: point,
     /** The custodian knows the logarithm of `key`. */
     proof,

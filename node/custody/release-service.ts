@@ -309,7 +309,7 @@ function refusalOf(status: RequestEntry['status']): Refused | null {
 }
 
 function toReply(answer: ReleaseAnswer): ReleaseReply {
-  if (answer.kind === 'refused') return answer;
+  if (answer.kind !== 'released') return answer;
   const { orgId, wrapped, signature, custodianKey } = answer;
   return { kind: 'wrap', orgId, wrapped, signature, custodianKey };
 }

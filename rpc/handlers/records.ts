@@ -281,7 +281,7 @@ async function collect(
       const answer = await Promise.race([next, stopped]);
       if (answer === 'stopped' || stop.signal.aborted) return { replies, complete: false };
       if (answer.done === true) return { replies, complete: true };
-      replies.push(replyView(answer.value));
+      if (answer.value.kind !== 'share') replies.push(replyView(answer.value));
     }
     return { replies, complete: true };
   } catch (error) {
@@ -294,7 +294,7 @@ async function collect(
   }
 }
 
-function replyView(reply: ReleaseReply): Reply {
+function replyView(reply: Exclude<ReleaseReply, { readonly kind: 'share' }>): Reply {
   const base = { from: 'custodian' as const, orgId: reply.orgId };
   if (reply.kind === 'refused') {
     return { ...base, wrapped: null, signature: null, custodianKey: null, code: reply.code, message: reply.message };

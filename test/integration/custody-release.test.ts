@@ -265,7 +265,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
 
   await t.test('over the socket, to the fresh key of the request', async (t) => {
     const reply = await releaseBy(serviceA, granted);
-    if (reply.kind !== 'wrap') throw new Error(`${reply.code}: ${reply.message}`);
+    if (reply.kind !== 'wrap') throw new Error(`no wrap but ${JSON.stringify(reply)}`);
     const opened = sm2Decrypt(granted.requestKey, reply.wrapped);
     t.same(opened, { ok: true, value: granted.plain }, 'the requester opens it');
     t.equal(sm2Decrypt(setting.custodianSecret, reply.wrapped).ok, false, 'not even the custodian could again');

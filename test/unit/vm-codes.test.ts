@@ -21,9 +21,10 @@ t.test('and the same answers', async (t) => {
 });
 
 t.test('and the same events', async (t) => {
-  const sources = readdirSync(new URL('../../vm', import.meta.url)).filter((name) => name.endsWith('.ts'));
+  const folder = new URL('../../vm', import.meta.url);
+  const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
   const emitted = sources.flatMap((name) => [
-    ...read(`vm/${name}`).matchAll(/'((?:account|role|attending|policy|record|access|gov|node)\.[a-zA-Z]+)'/g),
+    ...read(`vm/${name}`).matchAll(/'((?:account|role|attending|policy|record|access|gov|node|custody)\.[a-zA-Z]+)'/g),
   ]);
   // Of a template: `gov.${status}`.
   const names = new Set([

@@ -3,7 +3,6 @@ import { bytesToHex } from '../../common/bytes.ts';
 import { decodeTrusted, encode } from '../../common/codec.ts';
 import { sm2Address } from '../../common/crypto/sm2.ts';
 import { MAX_OBSERVERS, MAX_VALIDATORS } from '../../common/protocol/primitives.ts';
-import type { NodeCard } from '../../common/protocol/member.ts';
 import {
   counterEntry,
   evidenceEntry,
@@ -21,123 +20,11 @@ import {
 import { type Call, type CallOf, type Proposal, proposalIdOf } from '../../common/protocol/transaction.ts';
 import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { checkGenesis } from '../../vm/index.ts';
-import { A, type Actor, B, BLANK, C, D, DAY, HOUR, MINUTE, newKey, nonce, rootAt, tag, World } from './vm-world.ts';
+import { admit, cardOf, rotateTo, Seats } from './vm-seats.ts';
+import { A, B, BLANK, C, D, DAY, HOUR, MINUTE, newKey, nonce, rootAt, tag, World } from './vm-world.ts';
 
 const E = 'hospital-e';
 const F = 'hospital-f';
-
-let peers = 0;
-function cardOf(orgId: string, publicKey: Uint8Array = newKey().publicKey, more: Partial<NodeCard> = {}): NodeCard {
-  peers += 1;
-  return {
-    orgId,
-    publicKey,
-    peerId: `12D3KooWNew${'abcdefghijkmnopqrstuvwxyz'[peers % 25]}${1 + (peers % 9)}${peers % 2 ? 'A' : 'B'}`,
-    addresses: [],
-    ...more,
-  };
-}
-const admit = (card: NodeCard): Proposal => ({ kind: 'admitObserver', card, possession: BLANK });
-const rotateTo = (address: Uint8Array, card: NodeCard): Proposal => ({
-  kind: 'rotateMember',
-  address,
-  card,
-  possession: BLANK,
-});
-
-/** Seats beside a world: its nodes are actors like people, known by their key. */
-class Seats {
-  readonly world: World;
-  constructor(world = new World()) {
-    this.world = world;
-  }
-
-  read<T>(codec: Parameters<typeof decodeTrusted<T>>[0], key: Uint8Array): T | undefined {
-    const bytes = this.world.state.get(key);
-    return bytes === undefined ? undefined : decodeTrusted(codec, bytes, 'entry');
-  }
-
-  get validators() {
-    return this.read(validatorsEntry, stateKey.validators())!;
-  }
-
-  node(orgId: string): Actor {
-    const { publicKey, address } = this.validators.find((v) => v.orgId === orgId)!;
-    return this.actor(orgId, publicKey, address);
-  }
-
-  actor(orgId: string, publicKey: Uint8Array, id = sm2Address(publicKey)): Actor {
-    return { id, orgId, tag: null, custodial: false, privateKey: BLANK, publicKey };
-  }
-
-  code(proposal: Proposal, from = 'admin@a'): string | null {
-    return this.world.try(from, { kind: 'gov.propose', proposal, nonce: nonce() });
-  }
-
-  /** Proposes and votes it through; its effect is still to come. */
-  accept(proposal: Proposal, from = 'admin@a', voters = ['a', 'b', 'c']): Uint8Array {
-    const call: Call = { kind: 'gov.propose', proposal, nonce: nonce() };
-    this.world.do(from, call);
-    const id = proposalIdOf(this.world.chainId, this.world.who(from).id, call.nonce, proposal);
-    for (const org of voters) this.world.do(`admin@${org}`, { kind: 'gov.vote', proposalId: id, approve: true });
-    return id;
-  }
-
-  enact(proposal: Proposal, from = 'admin@a', voters = ['a', 'b', 'c']): Uint8Array {
-    const id = this.accept(proposal, from, voters);
-    this.world.pass(DAY);
-    return id;
-  }
-
-  status(id: Uint8Array) {
-    const { status, reason } = this.read(proposalEntry, stateKey.proposal(id))!;
-    return reason === null ? status : `${status} ${reason}`;
-  }
-
-  /** A new organisation with its administrator. */
-  found(orgId: string, voters?: string[]): void {
-    const admin = newKey();
-    const name = `admin@${orgId.slice(-1)}`;
-    const personTag = tag(name);
-    const { publicKey } = admin;
-    this.enact(
-      {
-        kind: 'addOrganisation',
-        orgId,
-        name: orgId,
-        custodianKey: null,
-        admin: { publicKey, personTag, possession: BLANK },
-      },
-      'admin@a',
-      voters,
-    );
-    this.world.people.set(name, { ...admin, id: sm2Address(publicKey), orgId, tag: personTag, custodial: false });
-  }
-
-  /** An observer of the organisation, as the actor that its node is. */
-  observer(orgId: string, voters?: string[]): Actor {
-    const card = cardOf(orgId);
-    this.enact(admit(card), 'admin@a', voters);
-    return this.actor(orgId, card.publicKey);
-  }
-
-  candidacy(node: Actor, voters?: string[]): Uint8Array {
-    return this.enact({ kind: 'addValidator', orgId: node.orgId, address: node.id }, 'admin@a', voters);
-  }
-
-  readyCall(height = this.world.height - 1, stateRoot = rootAt(height)): CallOf<'node.ready'> {
-    return { kind: 'node.ready', height, stateRoot };
-  }
-
-  /** The whole way in. */
-  validator(orgId: string, voters?: string[]): Actor {
-    this.found(orgId, voters);
-    const node = this.observer(orgId, voters);
-    this.candidacy(node, voters);
-    this.world.do(node, this.readyCall());
-    return node;
-  }
-}
 
 /** What must hold of every state. */
 function sound(t: Test, seats: Seats): void {
@@ -245,6 +132,7 @@ t.test('an observer becomes a validator once it has shown on chain that it is in
     [
       ['node.ready', E, bytesToHex(node.id)],
       ['gov.effective', E, bytesToHex(node.id)],
+      ['custody.closed', E, bytesToHex(node.id)],
     ],
   );
   t.equal(seats.status(id), 'effective');

@@ -2,6 +2,7 @@ import t from 'tap';
 import { createNobleEngine, createNobleSigner } from '../../common/crypto/sm2.ts';
 import { H } from '../../common/crypto/hash.ts';
 import { encode } from '../../common/codec.ts';
+import { custodyAnnounceHash } from '../../common/protocol/custody.ts';
 import { txSigningHash, voteSigningHash } from '../../common/protocol/signing.ts';
 import {
   admissionHash,
@@ -133,6 +134,30 @@ t.test('attending, with and without a second party', async (t) => {
   t.same(codesOf(signed(paula, { kind: 'attending.set', relation, countersignature: null })), ['ok']);
   const countersignature = countersign(attendingCountersignHash(chainId, relation));
   t.same(codesOf(signed(alice, { kind: 'attending.set', relation, countersignature })), ['ok', 'ok']);
+});
+
+t.test("a custodian's announcement is signed by the custodian", async (t) => {
+  const custodian = newKey();
+  const [sessionId, key] = [token('session'), new Uint8Array(33).fill(2)];
+  const call = (signature: Uint8Array, more: object = {}): Call => ({
+    kind: 'node.custodyAnnounce',
+    sessionId,
+    orgId: A,
+    key,
+    proof: BLANK,
+    custodianKey: custodian.publicKey,
+    signature,
+    ...more,
+  });
+  const signature = sign(custodian, custodyAnnounceHash(sessionId, A, key));
+  t.same(codesOf(signed(admin, call(signature))), ['ok', 'ok']);
+  for (const more of [{ orgId: B }, { sessionId: token('other') }, { key: new Uint8Array(33).fill(3) }]) {
+    t.same(codesOf(signed(admin, call(signature, more))), ['ok', 'BAD_CUSTODIAN_SIGNATURE']);
+  }
+  t.same(codesOf(signed(admin, call(sign(admin, custodyAnnounceHash(sessionId, A, key))))), [
+    'ok',
+    'BAD_CUSTODIAN_SIGNATURE',
+  ]);
 });
 
 t.test("the owner's signature covers everything that a record says about itself", async (t) => {

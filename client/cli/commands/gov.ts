@@ -235,6 +235,10 @@ function subject(proposal: ProposalView): string {
       return `remove the observer ${proposal.address} of ${clean(proposal.orgId)}`;
     case 'rotateMember':
       return `replace the node ${proposal.address} of ${clean(proposal.card.orgId)} by peer ${clean(proposal.card.peerId)}`;
+    case 'refreshCustody':
+      return 'give the holders of the custody key new shares of it';
+    case 'overrideCustody':
+      return `go on with the custody session ${proposal.sessionId} without the custodians that are missing`;
     default:
       return unreachable(proposal);
   }

@@ -155,12 +155,15 @@ function parsePoints(bytes: Uint8Array): CurvePoint[] | undefined {
   return points;
 }
 
-/**
- * Whether a dealing is what it should be, as far as all can see. Consensus checks it before it is stored.
- * @param promised the public share X_i of the dealer in the epoch before, when resharing; null in a first generation
- * @returns the parsed dealing, or DEALING_MALFORMED, DEALING_PROOF, DEALING_OTHER_SECRET
- */
-export function checkDealing(session: Session, bytes: Uint8Array, promised: CurvePoint | null): Verdict<Dealing> {
+interface ParsedDealing {
+  readonly dealing: Dealing;
+  /** Challenge and responses for the dealer's constant coefficient and for rho. */
+  readonly e: bigint;
+  readonly za: bigint;
+  readonly zrho: bigint;
+}
+
+function parse(session: Session, bytes: Uint8Array): Verdict<ParsedDealing> {
   if (bytes.length !== dealingBytes(session)) return reject('DEALING_MALFORMED', 'the length is wrong');
   const { n, t } = session;
   const dealer = readU16be(bytes, 0) as number;
@@ -173,16 +176,37 @@ export function checkDealing(session: Session, bytes: Uint8Array, promised: Curv
   const [e, za, zrho] = [scalarAt(0), scalarAt(1), scalarAt(2)];
   if (points === undefined || e === undefined || za === undefined || zrho === undefined)
     return reject('DEALING_MALFORMED', 'a point or a number is not canonical');
-  const commitment = points.slice(0, t);
-  const [c0, R] = [commitment[0] as CurvePoint, points[t] as CurvePoint];
   const ciphertexts = Array.from({ length: n }, (_, k) =>
     bytes.slice(ciphertextsAt + k * SCALAR_BYTES, ciphertextsAt + (k + 1) * SCALAR_BYTES),
   );
+  const dealing = { dealer, commitment: points.slice(0, t), R: points[t] as CurvePoint, ciphertexts };
+  return accept({ dealing, e, za, zrho });
+}
+
+/**
+ * A dealing of which `checkDealing` said yes before it was stored; anything else must be checked.
+ * @throws InvariantError where the bytes are no dealing
+ */
+export function storedDealing(session: Session, bytes: Uint8Array): Dealing {
+  const parsed = parse(session, bytes);
+  assert(parsed.ok, 'a stored dealing was checked');
+  return parsed.value.dealing;
+}
+
+/**
+ * Whether a dealing is what it should be, as far as all can see. Consensus checks it before it is stored.
+ * @param promised the public share X_i of the dealer in the epoch before, when resharing; null in a first generation
+ * @returns the parsed dealing, or DEALING_MALFORMED, DEALING_PROOF, DEALING_OTHER_SECRET
+ */
+export function checkDealing(session: Session, bytes: Uint8Array, promised: CurvePoint | null): Verdict<Dealing> {
+  const parsed = parse(session, bytes);
+  if (!parsed.ok) return parsed;
+  const { dealing, e, za, zrho } = parsed.value;
+  const c0 = dealing.commitment[0] as CurvePoint;
   if (promised !== null && !c0.equals(promised))
     return reject('DEALING_OTHER_SECRET', "what is shared is not the dealer's own share");
-  const dealing = { dealer, commitment, R, ciphertexts };
   const A = recommit(za, GENERATOR, e, c0);
-  const B = recommit(zrho, GENERATOR, e, R);
+  const B = recommit(zrho, GENERATOR, e, dealing.R);
   const isProven = A !== undefined && B !== undefined && dealChallenge(dealContext(session, dealing), A, B) === e;
   return isProven ? accept(dealing) : reject('DEALING_PROOF', 'the dealer does not know what it shares');
 }
