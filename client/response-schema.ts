@@ -8,7 +8,7 @@ import { type MethodDefinition, type MethodName, METHODS, type ResultOf } from '
 import { ClientError } from './errors.ts';
 import { clean } from './text.ts';
 
-const ajv = new Ajv({ allErrors: false, strict: true, removeAdditional: true });
+const ajv = new Ajv({ allErrors: false, strict: true, removeAdditional: true, meta: false, validateSchema: false });
 /** At most one for each method. */
 const compiled = new Map<MethodName, ValidateFunction>();
 

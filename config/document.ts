@@ -31,7 +31,16 @@ export interface Schema {
   readonly [keyword: string]: unknown;
 }
 
-const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: true, strictRequired: false, verbose: true });
+const ajv = new Ajv({
+  allErrors: true,
+  useDefaults: true,
+  strict: true,
+  strictRequired: false,
+  verbose: true,
+  // Schemas are the program's own, and a test holds them to their meta-schema: a start need not do it again.
+  meta: false,
+  validateSchema: false,
+});
 ajv.addKeyword({ keyword: 'remedy', schemaType: 'string' });
 // For documentation: bounds that are checked elsewhere, with a message of their own.
 ajv.addKeyword({ keyword: 'least', schemaType: 'number' });

@@ -25,7 +25,7 @@ const NOT_A_POINT = 'not a point of the SM2 curve; copy the key again, 64 bytes 
 
 const hex = (lengthBytes: number): Schema => ({ type: 'string', pattern: `^0x[0-9a-f]{${lengthBytes * 2}}$` });
 
-const memberCardSchema: Schema = {
+export const memberCardSchema: Schema = {
   type: 'object',
   additionalProperties: false,
   required: ['orgId', 'name', 'address', 'validator', 'admin'],

@@ -7,7 +7,7 @@ import type { BlockView } from './blocks.ts';
 import { RPC_ERRORS, RpcError, type RpcErrorName } from './errors.ts';
 import { toHex, toJson } from './json.ts';
 import type { ParamsOf, SubscriptionEvents, SubscriptionNotification, Topic } from './methods.ts';
-import type { TransactionStatus } from './ports.ts';
+import type { StoredHeader, TransactionStatus } from './ports.ts';
 import type { Scope } from './scope.ts';
 import { bytesOf, type Service } from './service.ts';
 import { headerView } from './views.ts';
@@ -103,26 +103,37 @@ class BlockSubscription implements Subscription {
 
   async #pump(): Promise<void> {
     while (!this.#ended && this.#next <= this.#service.ports.chain.head().height) {
-      const block = await this.#service.blocks.load(this.#next);
-      if (!(await this.#sendBlock(block))) return this.end();
+      if (!(await this.#tellOf(this.#next))) return this.end();
       this.#next += 1;
     }
     this.#pumping = false;
   }
 
-  async #sendBlock(block: BlockView): Promise<boolean> {
+  async #tellOf(height: number): Promise<boolean> {
+    const { topic } = this.#options;
+    const { blocks } = this.#service;
+    // Whoever listens must still be somebody who may.
     const scope = await this.#outlet.scope();
-    switch (this.#options.topic) {
+    switch (topic) {
       case 'newHeaders':
-        return this.#send('newHeaders', headOf(block));
-      case 'newBlocks':
-        return this.#send('newBlocks', { ...headOf(block), txHashes: block.decoded.map(({ hash }) => toHex(hash)) });
+        return this.#send(topic, await this.#headAt(height));
+      case 'newBlocks': {
+        const block = await blocks.load(height);
+        return this.#send(topic, { ...headOf(block), txHashes: block.decoded.map(({ hash }) => toHex(hash)) });
+      }
       case 'aclEvents':
       case 'emrEvents':
-        return this.#sendEvents(this.#options.topic, block, scope);
+        return this.#sendEvents(topic, await blocks.load(height), scope);
       case 'txStatus':
         return true;
     }
+  }
+
+  /** Nobody reads a block from disk for its header alone. */
+  async #headAt(height: number): Promise<SubscriptionEvents['newHeaders']> {
+    const stored = await this.#service.ports.chain.header(height);
+    if (stored === null) throw new RpcError('PRUNED', `Block ${height} is not kept any more.`);
+    return headOf(stored);
   }
 
   async #sendEvents(topic: 'aclEvents' | 'emrEvents', block: BlockView, scope: Scope): Promise<boolean> {
@@ -159,8 +170,8 @@ class BlockSubscription implements Subscription {
   }
 }
 
-function headOf(block: BlockView): SubscriptionEvents['newHeaders'] {
-  return { height: block.header.height, hash: toHex(block.hash), header: headerView(block.header) };
+function headOf({ header, hash }: StoredHeader): SubscriptionEvents['newHeaders'] {
+  return { height: header.height, hash: toHex(hash), header: headerView(header) };
 }
 
 function passes(event: Event, { recordId, requestHash, account }: Filter): boolean {

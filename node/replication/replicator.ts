@@ -42,6 +42,8 @@ const SLOW_COPY_BYTES_PER_MS = 5_000;
 const OPEN_PAGE = 200;
 /** Newly named blobs that are attended to at once; more are found by the next look. */
 const MAX_NEW = 1_000;
+/** Blocks without records between two notes on disk of how far this node has looked. */
+const CURSOR_EVERY = 256;
 /** Blobs with a pause before the next look at them, some 200 bytes each; forgotten together when they are too many. */
 const MAX_PAUSES = 100_000;
 const MIN_PAUSE_MS = 1_000;
@@ -86,6 +88,8 @@ export class Replicator {
   });
   readonly #pauses = new Map<string, Pause>();
   #noting: Promise<readonly NamedBlob[]> | null = null;
+  /** Height up to which blocks were looked at; null before the first look. */
+  #lookedAt: number | null = null;
   #looking: Promise<void> | null = null;
   #nextLookMs = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -171,7 +175,8 @@ export class Replicator {
     const { chain, records, stopped } = this.#context;
     const noted: NamedBlob[] = [];
     // A node that began with a snapshot has no blocks from before it.
-    const from = Math.max((await records.cursor()) + 1, chain.lowestHeight(), 1);
+    this.#lookedAt ??= await records.cursor();
+    const from = Math.max(this.#lookedAt + 1, chain.lowestHeight(), 1);
     const head = chain.head().height;
     for (let at = from; at <= head && !stopped.aborted; at += 1) {
       const block = await chain.block(at);
@@ -179,7 +184,9 @@ export class Replicator {
       if (block === null && at < chain.lowestHeight()) continue;
       if (block === null) throw new InvariantError(`block ${at} is below the head and not there`);
       const named = namedIn(block.txs, at);
-      await records.commit(at, named);
+      // Blocks that name nothing are looked at again after a crash, which finds nothing again.
+      if (named.length > 0 || at % CURSOR_EVERY === 0) await records.commit(at, named);
+      this.#lookedAt = at;
       noted.push(...named.slice(0, MAX_NEW - noted.length));
     }
     return noted;

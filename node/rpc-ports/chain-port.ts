@@ -8,10 +8,11 @@ import { assert } from '../../common/errors.ts';
 import { blockHeader } from '../../common/protocol/block.ts';
 import type { Handover } from '../../common/protocol/light.ts';
 import type { Hash, Height } from '../../common/protocol/primitives.ts';
+import { type Receipt, receipt } from '../../common/protocol/receipt.ts';
 import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
 import type { ChainPort, StoredBlock, StoredHeader } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
-import type { ChainStore } from '../storage/chain-store.ts';
+import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
 import type { HostView } from './host-view.ts';
 
 export interface ChainPortParts {
@@ -24,11 +25,22 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
   const isVisible = (height: Height): boolean => height <= executor.head.height;
   const headerAt = (height: Height): StoredHeader | null => (isVisible(height) ? store.headerAt(height) : null);
 
+  // Whoever is told of a block reads it next: replication, subscribers, those who wait for their transactions.
+  let latest: CommittedBlock | null = null;
+  host.onCommitted((committed) => (latest = committed));
+  const latestAt = (height: Height): CommittedBlock | null => (latest?.header.height === height ? latest : null);
+
   async function block(height: Height): Promise<StoredBlock | null> {
     const stored = headerAt(height);
     if (stored === null) return null;
-    const body = await store.blockAt(height);
+    const body = latestAt(height)?.block ?? (await store.blockAt(height));
     return body && { ...stored, txs: body.txs, sidecars: body.sidecars };
+  }
+
+  async function receipts(height: Height): Promise<readonly Receipt[] | null> {
+    if (!isVisible(height)) return null;
+    const encoded = latestAt(height)?.receipts ?? (await store.encodedReceiptsAt(height));
+    return encoded && encoded.map((bytes) => decodeTrusted(receipt, bytes, 'receipt'));
   }
 
   function validatorsAt(height: Height): ValidatorSet | null {
@@ -54,7 +66,7 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
     header: async (height) => Promise.resolve(headerAt(height)),
     block,
     certificate: async (height) => Promise.resolve(isVisible(height) ? store.certificateAt(height) : null),
-    receipts: async (height) => (isVisible(height) ? store.receiptsAt(height) : null),
+    receipts,
     async heightOfBlock(hash) {
       const height = store.heightOf(hash);
       return Promise.resolve(height !== null && isVisible(height) ? height : null);

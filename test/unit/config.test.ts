@@ -1,6 +1,7 @@
 /** Configuration and genesis files: what people write wrong is named by line, with what to write instead. */
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Ajv } from 'ajv';
 import t from 'tap';
 import { stringify } from 'yaml';
 import { bytesToHex0x, utf8 } from '../../common/bytes.ts';
@@ -10,9 +11,11 @@ import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
 import { type Genesis, genesis, genesisHash } from '../../common/protocol/genesis.ts';
 import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { ConfigError } from '../../config/document.ts';
-import { formatGenesisFile, parseGenesisFile } from '../../config/genesis-file.ts';
-import { genesisFromCards, type MemberCard, parseMemberCard } from '../../config/member-card.ts';
-import { parseNodeConfig } from '../../config/node-config.ts';
+import { formatGenesisFile, genesisSchema, parseGenesisFile } from '../../config/genesis-file.ts';
+import { genesisFromCards, type MemberCard, memberCardSchema, parseMemberCard } from '../../config/member-card.ts';
+import { nodeConfigSchema, parseNodeConfig } from '../../config/node-config.ts';
+import { type MethodDefinition, METHODS } from '../../rpc/methods.ts';
+import { object } from '../../rpc/schema.ts';
 import { initHospital } from '../../node/init/hospital.ts';
 import { configurationDocument } from '../../scripts/configuration-docs.ts';
 
@@ -387,4 +390,15 @@ t.test('a hospital is set up whole or not at all', async (t) => {
 t.test('docs/configuration.md is what the schemas say', async (t) => {
   const written = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
   t.equal(written, await configurationDocument(), 'run node scripts/configuration-docs.ts');
+});
+
+t.test('schemas, which no start checks again, are schemas', (t) => {
+  const ajv = new Ajv({ strict: true, strictRequired: false });
+  for (const [name, schema] of Object.entries({ nodeConfigSchema, genesisSchema, memberCardSchema }))
+    t.ok(ajv.validateSchema(schema), `${name}: ${ajv.errorsText()}`);
+  for (const [name, { params, result }] of Object.entries<MethodDefinition>(METHODS)) {
+    t.ok(ajv.validateSchema(object(params).json), `parameters of ${name}: ${ajv.errorsText()}`);
+    t.ok(ajv.validateSchema(result.json), `result of ${name}: ${ajv.errorsText()}`);
+  }
+  t.end();
 });

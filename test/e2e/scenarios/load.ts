@@ -15,8 +15,8 @@ import { sm2Address } from '../../../common/crypto/sm2.ts';
 const COMMIT_WAIT_MS = 10_000;
 /** Longer than any fault of a scenario lasts; half of what the chain takes at most. */
 const VALIDITY_MS = 300_000;
-/** Before the same bytes are given to the next node. */
-const PAUSE_MS = 50;
+/** Before the same bytes are given to the next node: asking in vain takes time of the processors that nodes start on. */
+const PAUSE_MS = 200;
 
 /** Answers after which the transaction may still be committed: the same bytes are submitted again. */
 const AGAIN: ReadonlySet<string> = new Set([

@@ -178,8 +178,9 @@ class Play {
     const names = waiting.map(({ name }) => name).join(', ');
     await this.#until(`${names} ready, level with the others, and a block above ${wanted}`, async () => {
       if (stage.load.isRunning && stage.height <= wanted) return false;
-      if (waiting.some(({ watch }) => watch.height < wanted || watch.height + LEVEL_WITHIN < stage.height))
-        return false;
+      const isBehind = ({ watch }: StageNode): boolean =>
+        !watch.isOpen || watch.height < wanted || watch.height + LEVEL_WITHIN < stage.height;
+      if (waiting.some(isBehind)) return false;
       return (await Promise.all(waiting.map(isReady))).every((ready) => ready);
     });
     this.#note(figure, performance.now() - sinceMs);
