@@ -13,6 +13,7 @@ import { equalBytes } from '../common/bytes.ts';
 import { AlarmWatch, type DiskProbe } from './alarms/alarm-watch.ts';
 import { SlowestWrite } from './alarms/slowest-write.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { CustodyNotes } from './custody/custody-notes.ts';
 import { Executor } from './execution/executor.ts';
 import { genesisBlock } from './execution/genesis-block.ts';
 import { BlockServer } from './host/block-server.ts';
@@ -33,6 +34,7 @@ import { measuredStore } from './metrics/measured-store.ts';
 import { NodeMetrics } from './metrics/metrics.ts';
 import { MemberWatch } from './membership/members.ts';
 import { NodeVoice } from './membership/node-voice.ts';
+import { OwnCalls } from './membership/own-calls.ts';
 import type { Network } from './network/types.ts';
 import { RestoreStore } from './snapshot/restore-store.ts';
 import { SnapshotKeeper, type SnapshotSettings } from './snapshot/snapshot-keeper.ts';
@@ -94,6 +96,10 @@ export interface EmrNode {
   readonly evidence: EvidenceBox;
   /** Who the members are. */
   readonly membership: MemberWatch;
+  /** What this node says on chain in its own name. */
+  readonly calls: OwnCalls;
+  /** What is known of the own custodian; whoever talks to it notes it here. */
+  readonly custody: CustodyNotes;
   readonly alarms: AlarmWatch;
   readonly metrics: NodeMetrics;
   readonly clock: Clock;
@@ -238,18 +244,19 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     bootstrap: options.bootstrap ?? [],
     state: () => executor.state.reader,
   });
+  const calls = new OwnCalls({ chainId, clock, signer, executor, mempool });
   const voice = new NodeVoice({
-    chainId,
     clock,
     log,
-    signer,
+    address: signer.address,
     executor,
-    mempool,
+    calls,
     evidence,
     isSyncing: () => syncer.syncing,
     isMember: () => watch.isMember,
     failed: (error) => fail(error),
   });
+  const custody = new CustodyNotes();
   const alarms: AlarmWatch = new AlarmWatch({
     clock,
     log,
@@ -266,6 +273,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
         sync: { syncing: syncer.syncing, sourcePeerId: syncer.sourcePeerId, highest: syncer.highestClaimed },
         pool: { size: mempool.size, bytes: mempool.bytes, limits: mempool.limits },
         slowestSyncMs: slowest.durationMs,
+        custodyConcern: custody.concern,
       };
     },
   });
@@ -344,6 +352,8 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     observations,
     evidence,
     membership: watch,
+    calls,
+    custody,
     alarms,
     metrics,
     clock,

@@ -4,6 +4,7 @@
  */
 import { aclMethods, govMethods } from './methods/access.ts';
 import { chainMethods } from './methods/chain.ts';
+import { custodyStatusMethods } from './methods/custody.ts';
 import { consensusMethods, netMethods, nodeMethods } from './methods/node.ts';
 import { blobMethods, custodyMethods, emrMethods, stateMethods } from './methods/records.ts';
 import type { MethodDefinition } from './methods/shapes.ts';
@@ -20,6 +21,7 @@ export const METHODS = {
   ...emrMethods,
   ...aclMethods,
   ...custodyMethods,
+  ...custodyStatusMethods,
   ...govMethods,
   ...netMethods,
   ...blobMethods,

@@ -399,9 +399,24 @@ export type ReleaseReply =
     }
   | { readonly kind: 'refused'; readonly orgId: OrgId; readonly code: string; readonly message: string };
 
+/** This hospital's custodian as its node sees it. */
+export interface CustodianStatus {
+  /** `none`: this hospital runs none. `unknown`: nothing was asked of it yet, since there was nothing to ask. */
+  readonly state: 'none' | 'unknown' | 'answers' | 'refuses' | 'unreachable';
+  /** What its operator has to do, or what it lacks; null where nothing waits for anybody. */
+  readonly waitsFor: string | null;
+  /** Why it refused or cannot be reached; null otherwise. */
+  readonly code: string | null;
+  readonly message: string | null;
+}
+
 export interface CustodyPort {
-  /** Asks every holder of key material for this grant, wherever it runs, and ends when all have answered or cannot. */
+  /**
+   * Asks every holder of key material for this grant, wherever it runs. Ends when there are enough shares, or when all have
+   * answered or cannot.
+   */
   release(grantId: Hash, signal: AbortSignal): AsyncIterable<ReleaseReply>;
+  status(): CustodianStatus;
 }
 
 // ------------------------------------------------------------------------------------------------------- metrics

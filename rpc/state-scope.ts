@@ -8,7 +8,7 @@
  * sees everything gets those. A proof of presence shows hashes beside the path and is for everybody in scope.
  */
 import { compareBytes, equalBytes } from '../common/bytes.ts';
-import { prefixRange } from '../common/protocol/state-entries.ts';
+import { prefixRange, stateKey } from '../common/protocol/state-entries.ts';
 import { outOfScope } from './errors.ts';
 import type { Facts } from './facts.ts';
 import type { Scope } from './scope.ts';
@@ -56,6 +56,10 @@ const RULES: ReadonlyMap<number, Rule> = new Map<number, Rule>([
   [0x70, { kind: 'common' }],
   [0x71, { kind: 'common' }],
   [0x80, { kind: 'common' }],
+  [0x90, { kind: 'common' }],
+  [0x91, { kind: 'common' }],
+  [0x92, { kind: 'common' }],
+  [0x93, { kind: 'request', parentBytes: HASH }],
 ]);
 
 const ALL: Rule = { kind: 'all' };
@@ -75,6 +79,13 @@ export async function requireRange(gte: Uint8Array, lt: Uint8Array, scope: Scope
   if (!inside || rule.kind === 'organisation' || !(await mayRead(gte, scope, facts)))
     throw outOfScope('This range of the state');
 }
+
+/**
+ * Whether a proof that there is no such entry shows nothing that anybody must not see: next to the custody epoch there are
+ * votes, counters and the custody session, and demands for shares only where there is an epoch. Who writes a record has to
+ * know whether there is one.
+ */
+export const absenceShowsNobody = (key: Uint8Array): boolean => equalBytes(key, stateKey.custodyEpoch());
 
 async function mayRead(key: Uint8Array, scope: Scope, facts: Facts): Promise<boolean> {
   if (scope.all) return true;

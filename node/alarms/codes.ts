@@ -38,5 +38,6 @@ export const WARNINGS = {
   DISK_FAILING: 'Look at the disk and the system log: the data folder cannot be read.',
   DISK_SLOW: 'Look at what else uses this disk: each vote waits for it.',
   POOL_FULL: 'Clients are told to try again. Find out who sends so much, or why blocks do not come.',
+  CUSTODY_WAITS: 'Do what the message says. Keys are released by the other hospitals meanwhile.',
 } as const;
 export type WarningCode = keyof typeof WARNINGS;

@@ -55,6 +55,8 @@ export interface AlarmFacts {
   readonly disk: DiskFacts | null;
   /** The slowest synced write of the last minute; 0 if there was none. */
   readonly slowestSyncMs: number;
+  /** What the own custodian waits for, or why it has no part in a session; null where all is well. */
+  readonly custodyConcern: string | null;
 }
 
 /** An alarm before the watch has said since when and what to do. */
@@ -279,6 +281,7 @@ const WARNING_RULES: readonly Rule[] = [
     if (freeBytes > DISK_LOW_FACTOR * minFreeBytes) return null;
     return finding('DISK_LOW', `${free}; below ${mib(minFreeBytes)} MiB uploads are refused.`);
   },
+  ({ custodyConcern }) => (custodyConcern === null ? null : finding('CUSTODY_WAITS', custodyConcern)),
   ({ slowestSyncMs, head }) =>
     slowestSyncMs < head.viewTimeoutMs
       ? null

@@ -1,9 +1,11 @@
 /**
  * The custodian's judgement: does a verified state say that this grant is active now? Pure, so that it can be tested
- * to the last branch; keys and sockets are in the files beside it.
+ * to the last branch; keys and sockets are in the files beside it. What it says of custody sessions: judge-session.ts.
  */
 import { equalBytes } from '../../common/bytes.ts';
 import { type Codec, decode } from '../../common/codec.ts';
+import { decodePoint, rawToPoint } from '../../common/crypto/curve.ts';
+import type { Holder, ReleaseContext } from '../../common/crypto/custody/release-share.ts';
 import type { Sm2Engine } from '../../common/crypto/sm2.ts';
 import { accept, reject, type Verdict } from '../../common/errors.ts';
 import {
@@ -13,8 +15,9 @@ import {
   verifyStateEntry,
   type VerifiedHeader,
 } from '../../common/protocol/light.ts';
-import type { Address, OrgId, TimeMs } from '../../common/protocol/primitives.ts';
-import type { ReleaseDemand } from '../../common/protocol/release.ts';
+import { custodyEpochEntry } from '../../common/protocol/custody.ts';
+import type { Address, Hash, OrgId, TimeMs } from '../../common/protocol/primitives.ts';
+import type { ReleaseDemand, ShareDemand } from '../../common/protocol/release.ts';
 import {
   accountEntry,
   organisationEntry,
@@ -31,11 +34,26 @@ import { decodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol
 /** The state must be younger than this many heartbeats: while a grant is active, blocks come at least that often. */
 const MAX_AGE_HEARTBEATS = 3;
 
-export interface Judgement {
+/** What every demand for key material proves. */
+type GrantDemand = Pick<ReleaseDemand, keyof ReleaseDemand & keyof ShareDemand>;
+
+/** An active grant, and the record version that it is for. */
+export interface ProvenGrant {
   readonly request: RequestEntry;
   readonly record: RecordVersionEntry;
+}
+
+export interface Judgement extends ProvenGrant {
   /** The wrap that was made to this hospital's custodian. */
   readonly wrap: Uint8Array;
+}
+
+/** What a share is to be made of; all of it proven. */
+export interface ShareJudgement {
+  readonly context: ReleaseContext;
+  readonly holder: Holder;
+  /** The session that made the shares of the active epoch. */
+  readonly sessionId: Hash;
 }
 
 export interface Circumstances {
@@ -50,20 +68,33 @@ export interface SeenHeads {
   readonly seenHeight: number;
   /** The last head that was verified: final is final, so that the same header needs no second look. */
   readonly last: { readonly bytes: Uint8Array; readonly head: VerifiedHeader } | null;
+  /** Block 0, which has no certificate: who has the genesis document makes its header. Null once later blocks were seen. */
+  readonly genesis: { readonly bytes: Uint8Array; readonly head: VerifiedHeader } | null;
 }
 
 /** A proven entry, decoded; `missing` is the code when the state has none. */
-function entry<T>(
+export function entry<T>(
   codec: Codec<T>,
   at: VerifiedHeader,
   key: Uint8Array,
   proof: Uint8Array,
   missing: string,
 ): Verdict<T> {
+  const found = entryOrNone(codec, at, key, proof);
+  if (!found.ok) return found;
+  return found.value === null ? reject(missing, 'the proven state has no such entry') : accept(found.value);
+}
+
+/** A proven entry, decoded; null where it is proven that the state has none. */
+export function entryOrNone<T>(
+  codec: Codec<T>,
+  at: VerifiedHeader,
+  key: Uint8Array,
+  proof: Uint8Array,
+): Verdict<T | null> {
   const value = verifyStateEntry(at, key, proof);
   if (!value.ok) return value;
-  if (value.value === null) return reject(missing, 'the proven state has no such entry');
-  return decode(codec, value.value, STATE_VALUE_MAX_BYTES);
+  return value.value === null ? accept(null) : decode(codec, value.value, STATE_VALUE_MAX_BYTES);
 }
 
 /**
@@ -72,8 +103,8 @@ function entry<T>(
  * @returns the header, CUSTODIAN_ROLLBACK, or the code of a proof that does not hold
  */
 export function judgeHead(proof: LightProof, seen: SeenHeads, engine: Sm2Engine): Verdict<VerifiedHeader> {
-  const known = seen.last !== null && equalBytes(seen.last.bytes, proof.head.header);
-  const head = known ? accept(seen.last.head) : verifyLightProof(seen.trusted, proof, engine);
+  const known = [seen.last, seen.genesis].find((one) => one !== null && equalBytes(one.bytes, proof.head.header));
+  const head = known ? accept(known.head) : verifyLightProof(seen.trusted, proof, engine);
   if (!head.ok) return head;
   return head.value.header.height < seen.seenHeight ? rolledBack(head.value, seen.seenHeight) : head;
 }
@@ -85,12 +116,63 @@ export const rolledBack = ({ header }: VerifiedHeader, seenHeight: number): Retu
   );
 
 /**
+ * A demand for the wrap of a record that is in direct custody.
  * @param at verified by `judgeHead`
- * @returns what to release, or why not: GRANT_NOT_FOUND, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED,
- *   ACCOUNT_SUSPENDED, ORG_SUSPENDED, CUSTODIAN_STALE_STATE, WRONG_CUSTODIAN, WRAP_MISSING, SIDECAR_MISMATCH, or the
- *   code of a proof that does not hold
+ * @returns what to release, or why not: as `judgeGrant`, and WRONG_CUSTODIAN, WRAP_MISSING, SIDECAR_MISMATCH
  */
 export function judgeDemand(demand: ReleaseDemand, at: VerifiedHeader, about: Circumstances): Verdict<Judgement> {
+  const grant = judgeGrant(demand, at, about);
+  if (!grant.ok) return grant;
+  const { record } = grant.value;
+  if (record.orgId !== about.orgId) {
+    return reject('WRONG_CUSTODIAN', `the record was written at ${record.orgId}; this custodian is of ${about.orgId}`);
+  }
+  const wrap = wrapFor(about.orgId, record, demand.sidecar);
+  return wrap.ok ? accept({ ...grant.value, wrap: wrap.value }) : wrap;
+}
+
+/**
+ * A demand for a share of a record that is in threshold custody. U, Q and the epoch are those of the proven entries, so that
+ * a caller can name a grant and nothing else; consensus has checked the proof of the capsule that U is of, before the
+ * record was stored.
+ * @param at verified by `judgeHead`
+ * @returns what to make the share of, or why not: as `judgeGrant`, and CUSTODY_DIRECT, CUSTODY_NO_EPOCH,
+ *   CAPSULE_OTHER_KEY, CUSTODY_NOT_HOLDER, CAPSULE_MALFORMED, REQUEST_KEY_INVALID
+ */
+export function judgeShare(demand: ShareDemand, at: VerifiedHeader, about: Circumstances): Verdict<ShareJudgement> {
+  const grant = judgeGrant(demand, at, about);
+  if (!grant.ok) return grant;
+  const { capsule } = grant.value.record.content;
+  if (capsule.kind !== 'threshold') {
+    return reject('CUSTODY_DIRECT', "the record's key is not shared; its writer's custodian has it");
+  }
+  const epoch = entry(custodyEpochEntry, at, stateKey.custodyEpoch(), demand.epoch, 'CUSTODY_NO_EPOCH');
+  if (!epoch.ok) return epoch;
+  const { key, holders, sessionId } = epoch.value;
+  if (!equalBytes(capsule.key, key)) {
+    return reject('CAPSULE_OTHER_KEY', 'the record is sealed under another key than the one that is shared now');
+  }
+  const index = holders.findIndex((holder) => holder.orgId === about.orgId) + 1;
+  const own = holders[index - 1];
+  if (own === undefined)
+    return reject('CUSTODY_NOT_HOLDER', `${about.orgId} holds no share of epoch ${epoch.value.epoch}`);
+  const [U, X, Q] = [
+    decodePoint(capsule.u),
+    decodePoint(own.share),
+    rawToPoint(grant.value.request.request.requesterKey),
+  ];
+  if (U === undefined || X === undefined) return reject('CAPSULE_MALFORMED', 'a proven entry holds what is no point');
+  // The chain asked for a proof of possession; what no key is must not become an exception here all the same.
+  if (Q === undefined) return reject('REQUEST_KEY_INVALID', "the request's key is no point of the curve");
+  const context = { chainId: at.header.chainId, epoch: epoch.value.epoch, grantId: demand.grantId, U, Q };
+  return accept({ context, holder: { index, X }, sessionId });
+}
+
+/**
+ * @returns the grant, or GRANT_NOT_FOUND, REQUEST_NOT_GRANTED, GRANT_REVOKED, GRANT_EXPIRED, ACCOUNT_SUSPENDED,
+ *   ORG_SUSPENDED, CUSTODIAN_STALE_STATE, or the code of a proof that does not hold
+ */
+function judgeGrant(demand: GrantDemand, at: VerifiedHeader, about: Circumstances): Verdict<ProvenGrant> {
   const params = entry(paramsEntry, at, stateKey.params(), demand.params, 'STATE_INCOMPLETE');
   if (!params.ok) return params;
   const ageMs = about.nowMs - at.header.timestampMs;
@@ -114,15 +196,7 @@ export function judgeDemand(demand: ReleaseDemand, at: VerifiedHeader, about: Ci
     demand.recordVersion,
     'RECORD_UNKNOWN',
   );
-  if (!record.ok) return record;
-  if (record.value.orgId !== about.orgId) {
-    return reject(
-      'WRONG_CUSTODIAN',
-      `the record was written at ${record.value.orgId}; this custodian is of ${about.orgId}`,
-    );
-  }
-  const wrap = wrapFor(about.orgId, record.value, demand.sidecar);
-  return wrap.ok ? accept({ request: request.value, record: record.value, wrap: wrap.value }) : wrap;
+  return record.ok ? accept({ request: request.value, record: record.value }) : record;
 }
 
 function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHeader, nowMs: TimeMs): Verdict {
@@ -139,7 +213,7 @@ function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHead
 }
 
 /** As the chain judges it (`isActive` in vm/organisations.ts): neither the account nor its organisation is suspended. */
-function judgeRequester(requester: Address, demand: ReleaseDemand, at: VerifiedHeader): Verdict {
+function judgeRequester(requester: Address, demand: GrantDemand, at: VerifiedHeader): Verdict {
   const account = entry(accountEntry, at, stateKey.account(requester), demand.requester, 'ACCOUNT_UNKNOWN');
   if (!account.ok) return account;
   if (account.value.status !== 'active') return reject('ACCOUNT_SUSPENDED', "the requester's account is suspended");

@@ -1,23 +1,31 @@
 /**
  * The custodian process: `node node/custodian/main.ts --dir DIR`. Apart from the node on purpose: whoever breaks into
  * the node has no key of any record. Reads DIR/config.yaml (custodian.socket), DIR/genesis.yaml and
- * DIR/keys/custodian.json; remembers in DIR/custodian-height.
+ * DIR/keys/custodian.json, and the sets that the operator confirmed in DIR/custody-confirmed; remembers in
+ * DIR/custodian-height and DIR/custody/.
  */
 import { readFile } from 'node:fs/promises';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { equalBytes } from '../../common/bytes.ts';
+import { bytesToHex0x, equalBytes } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
+import { readConfirmedSets } from '../../common/native/custody-confirmed.ts';
 import { openKeystore } from '../../common/native/keystore.ts';
 import { choosePassphraseSource, readPassphrase } from '../../common/native/passphrase.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
+import { custodySetHash } from '../../common/protocol/custody.ts';
 import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
+import type { TrustedSet } from '../../common/protocol/light.ts';
 import type { OrgId } from '../../common/protocol/primitives.ts';
 import { GENESIS_FILE, parseGenesisFile } from '../../config/genesis-file.ts';
 import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
+import { genesisBlock } from '../execution/genesis-block.ts';
 import { Custodian } from './custodian.ts';
+import type { SeenHeads } from './judge.ts';
 import { openMemory } from './memory.ts';
+import { Seal } from './seal.ts';
+import { SealedStore } from './sealed-store.ts';
 import { serveCustodian } from './socket.ts';
 
 /** How long answers under way may take when the process is told to end. */
@@ -33,14 +41,21 @@ async function main(): Promise<void> {
   }
   const signer = sm2.createSigner(secret);
   const orgId = organisationOf(genesis, signer.publicKey, organisation);
+  const chainId = genesisHash(genesis);
+  const trusted = { chainId, fromHeight: 1, validators: genesis.validators };
+  const memory = await openMemory(join(dir, 'custodian-height'));
+  const founders = foundersOf(genesis);
   const custodian = new Custodian({
     orgId,
-    trusted: { chainId: genesisHash(genesis), fromHeight: 1, validators: genesis.validators },
+    trusted,
     privateKey: secret,
     signer,
     engine: sm2.engine,
     random: sm2.random,
-    memory: await openMemory(join(dir, 'custodian-height')),
+    memory,
+    genesis: memory.seenHeight === 0 ? genesisHead(genesis, trusted) : null,
+    store: await SealedStore.open(join(dir, 'custody'), new Seal(chainId, secret, sm2.random)),
+    confirmedSets: async () => new Set([...(await readConfirmedSets(dir)), ...founders]),
     nowMs: () => Date.now(),
   });
   const server = await serveCustodian(
@@ -62,6 +77,21 @@ async function main(): Promise<void> {
   );
   log('info', { orgId, socket }, 'custodian ready');
   endOnSignal(server, secret);
+}
+
+/** Block 0 has no certificate; whoever has the genesis document can make it, and so knows it. */
+function genesisHead(genesis: Genesis, trusted: TrustedSet): SeenHeads['genesis'] {
+  const { header, hash, block } = genesisBlock(genesis);
+  return { bytes: block.header, head: { header, hash, trusted } };
+}
+
+/** The set that the operator confirmed by running this genesis, if all of its validators have custodians. */
+function foundersOf({ validators, organisations }: Genesis): readonly string[] {
+  const receivers = validators.flatMap(({ orgId }) => {
+    const custodianKey = organisations.find((one) => one.orgId === orgId)?.custodianKey ?? null;
+    return custodianKey === null ? [] : [{ orgId, custodianKey }];
+  });
+  return receivers.length < validators.length ? [] : [bytesToHex0x(custodySetHash(receivers))];
 }
 
 function folderOf(args: readonly string[]): string {

@@ -8,12 +8,12 @@ import { concatBytes, u32be } from '../../common/bytes.ts';
 import { decode, encode } from '../../common/codec.ts';
 import { EmrError } from '../../common/errors.ts';
 import {
-  MAX_RELEASE_ANSWER_BYTES,
-  MAX_RELEASE_DEMAND_BYTES,
-  type ReleaseAnswer,
-  releaseAnswer,
-  releaseDemand,
-  type ReleaseDemand,
+  type CustodianAnswer,
+  custodianAnswer,
+  type CustodianDemand,
+  custodianDemand,
+  MAX_CUSTODIAN_ANSWER_BYTES,
+  MAX_CUSTODIAN_DEMAND_BYTES,
 } from '../../common/protocol/release.ts';
 import { FrameDecoder } from '../frame-decoder.ts';
 
@@ -72,7 +72,7 @@ const framed = (payload: Uint8Array): Uint8Array => concatBytes(u32be(payload.le
  */
 export async function serveCustodian(
   path: string,
-  answer: (demand: ReleaseDemand) => Promise<ReleaseAnswer>,
+  answer: (demand: CustodianDemand) => Promise<CustodianAnswer>,
   onFault: (error: Error) => void,
 ): Promise<Server> {
   await removeStaleSocket(path);
@@ -129,13 +129,13 @@ async function removeStaleSocket(path: string): Promise<void> {
 /** What came over the socket is no demand, or did not come whole: its sender's fault, and no reason to stop. */
 class BadDemand extends Error {}
 
-async function serveOne(socket: Socket, answer: (demand: ReleaseDemand) => Promise<ReleaseAnswer>): Promise<void> {
-  const bytes = await readMessage(socket, MAX_RELEASE_DEMAND_BYTES, IDLE_MS).catch((cause: unknown) => {
+async function serveOne(socket: Socket, answer: (demand: CustodianDemand) => Promise<CustodianAnswer>): Promise<void> {
+  const bytes = await readMessage(socket, MAX_CUSTODIAN_DEMAND_BYTES, IDLE_MS).catch((cause: unknown) => {
     throw new BadDemand('no demand came', { cause });
   });
-  const demand = decode(releaseDemand, bytes, MAX_RELEASE_DEMAND_BYTES);
+  const demand = decode(custodianDemand, bytes, MAX_CUSTODIAN_DEMAND_BYTES);
   if (!demand.ok) throw new BadDemand(demand.code);
-  const answered = framed(encode(releaseAnswer, await answer(demand.value)));
+  const answered = framed(encode(custodianAnswer, await answer(demand.value)));
   socket.setTimeout(IDLE_MS, () => socket.destroy());
   socket.end(answered, () => socket.destroy());
 }
@@ -147,14 +147,14 @@ async function serveOne(socket: Socket, answer: (demand: ReleaseDemand) => Promi
  */
 export async function demandFromCustodian(
   path: string,
-  demand: ReleaseDemand,
+  demand: CustodianDemand,
   timeoutMs: number,
-): Promise<ReleaseAnswer> {
+): Promise<CustodianAnswer> {
   const socket = connect(path);
-  const answering = readMessage(socket, MAX_RELEASE_ANSWER_BYTES, timeoutMs);
-  socket.write(framed(encode(releaseDemand, demand)));
+  const answering = readMessage(socket, MAX_CUSTODIAN_ANSWER_BYTES, timeoutMs);
+  socket.write(framed(encode(custodianDemand, demand)));
   try {
-    const answer = decode(releaseAnswer, await answering, MAX_RELEASE_ANSWER_BYTES);
+    const answer = decode(custodianAnswer, await answering, MAX_CUSTODIAN_ANSWER_BYTES);
     if (!answer.ok) throw new EmrError('CUSTODIAN_PROTOCOL', `an answer that cannot be read: ${answer.code}`);
     return answer.value;
   } finally {

@@ -9,6 +9,8 @@ import { genesisHash } from '../../common/protocol/genesis.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
 import type { ChainPort, MetricsPort, StatePort } from '../../rpc/index.ts';
 import { createRpcServer, type RpcServer } from '../../rpc/index.ts';
+import { CustodyDriver } from '../custody/custody-driver.ts';
+import { OwnCustodian } from '../custody/own-custodian.ts';
 import { ReleaseService } from '../custody/release-service.ts';
 import type { Log } from '../log.ts';
 import type { NodeMetrics } from '../metrics/metrics.ts';
@@ -66,8 +68,9 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   const chain = createChainPort({ store: node.store, executor: node.executor, host });
   const state = createStatePort(node.executor, node.history);
   const ciphertext = await openBlobs(options, { node, kv, orgId, chain, state });
-  const custodianSocket = settings.config.custodian?.socket ?? null;
   const { network } = node;
+  const own = new OwnCustodian({ orgId, socket: settings.config.custodian?.socket ?? null, chain, state });
+  const custody = custodyDriver(options, node, orgId, own);
   const rpc = createRpcServer(
     rpcConfig,
     createRpcPorts({
@@ -81,7 +84,15 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
       network,
       host,
       blobs: ciphertext.service,
-      custody: new ReleaseService({ orgId, custodianSocket, chain, state, network }),
+      custody: new ReleaseService({
+        orgId,
+        own,
+        chain,
+        state,
+        network,
+        engine: node.verifier.engine,
+        status: () => node.custody.status,
+      }),
       metrics: metricsPort(node.metrics),
       sm2: node.verifier.engine,
       log,
@@ -89,12 +100,14 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   );
   await listen(rpc, settings);
   await node.start();
+  custody.start();
   ciphertext.service.start();
   return {
     keepSnapshot: () => node.snapshots.createLatest(),
     async stop() {
       await rpc.stop();
       await ciphertext.stop();
+      await custody.stop();
       await node.stop();
     },
   };
@@ -131,6 +144,24 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     log,
     onFatal,
   });
+}
+
+function custodyDriver({ log, onFatal }: RunOptions, node: EmrNode, orgId: string, own: OwnCustodian): CustodyDriver {
+  const { clock, executor, calls, custody: notes, syncer, membership } = node;
+  const driver = new CustodyDriver({
+    orgId,
+    clock,
+    log,
+    executor,
+    calls,
+    own,
+    notes,
+    isSyncing: () => syncer.syncing,
+    isMember: () => membership.isMember,
+    failed: onFatal,
+  });
+  node.onCommitted(({ block }) => driver.committed(block.txs));
+  return driver;
 }
 
 /** Of an address that the configuration has checked. */

@@ -4,6 +4,7 @@ import { RpcError } from '../errors.ts';
 import type { Call, Handlers, MethodsOf, Service, SocketSession } from '../service.ts';
 import { aclHandlers, govHandlers } from './access.ts';
 import { chainHandlers } from './chain.ts';
+import { custodyStatusHandlers } from './custody.ts';
 import { consensusHandlers, netHandlers, nodeHandlers } from './node.ts';
 import { blobHandlers, custodyHandlers, emrHandlers, stateHandlers } from './records.ts';
 import { txHandlers } from './tx.ts';
@@ -18,6 +19,7 @@ export function allHandlers(service: Service): Handlers {
     ...emrHandlers(service),
     ...aclHandlers(service),
     ...custodyHandlers(service),
+    ...custodyStatusHandlers(service),
     ...govHandlers(service),
     ...netHandlers(service),
     ...blobHandlers(service),

@@ -25,7 +25,7 @@ import { DEFAULT_RELEASE_WAIT_MS } from '../methods/records.ts';
 import { page } from '../pages.ts';
 import type { BlobStat, ReleaseReply } from '../ports.ts';
 import { bytesOf, type Call, type Handlers, type MethodsOf, type Service } from '../service.ts';
-import { requireKey, requireRange } from '../state-scope.ts';
+import { absenceShowsNobody, requireKey, requireRange } from '../state-scope.ts';
 import { atOf, get, getProven } from '../state-reads.ts';
 import { policyView, recordVersionView, recordView } from '../views.ts';
 
@@ -37,7 +37,8 @@ export function stateHandlers({ ports, facts }: Service): Handlers<MethodsOf<'st
       const { at, answers } = await ports.state.read([{ kind: 'get', key: wanted, prove }]);
       const [answer] = answers;
       assert(answer?.kind === 'get', 'the state answers what it was asked');
-      if (prove && answer.value === null) scope.requireAll(PROOF_SHOWS_OTHERS, 'PROOF_SHOWS_OTHERS');
+      if (prove && answer.value === null && !absenceShowsNobody(wanted))
+        scope.requireAll(PROOF_SHOWS_OTHERS, 'PROOF_SHOWS_OTHERS');
       const { value, proof } = answer;
       return { key, value: value && toHex(value), proof: proof && toHex(proof), ...atOf(at) };
     },
@@ -226,7 +227,7 @@ type Reply = ResultOf<'custody_getShare'>['replies'][number];
 /** Validators there can be, and the owner: no holder answers twice. */
 const MAX_REPLIES = 64;
 
-export function custodyHandlers(service: Service): Handlers<MethodsOf<'custody'>> {
+export function custodyHandlers(service: Service): Handlers<'custody_getShare'> {
   const { reads, ports } = service;
   return {
     async custody_getShare({ grantId, timeoutMs = DEFAULT_RELEASE_WAIT_MS }, call) {

@@ -18,12 +18,20 @@ import { newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.t
 import { encodeHeader } from '../../common/protocol/block.ts';
 import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
 import { keyCheckOf, wrapPlaintext } from '../../common/protocol/record.ts';
-import { type ReleaseAnswer, releaseAnswer, releaseCall, type ReleaseDemand } from '../../common/protocol/release.ts';
+import {
+  type CustodianAnswer,
+  type CustodianDemand,
+  type ReleaseAnswer,
+  releaseAnswer,
+  releaseCall,
+} from '../../common/protocol/release.ts';
 import { releaseSigningHash } from '../../common/protocol/signing.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
 import { formatGenesisFile, parseGenesisFile } from '../../config/genesis-file.ts';
 import { genesisFromCards } from '../../config/member-card.ts';
 import { demandFromCustodian } from '../../node/custodian/socket.ts';
+import { CustodyNotes } from '../../node/custody/custody-notes.ts';
+import { OwnCustodian } from '../../node/custody/own-custodian.ts';
 import { ReleaseService } from '../../node/custody/release-service.ts';
 import { initHospital } from '../../node/init/hospital.ts';
 import { Libp2pNetwork } from '../../node/network/libp2p-network.ts';
@@ -147,10 +155,17 @@ async function setUp(t: Test) {
     (network, i) =>
       new ReleaseService({
         orgId: `hospital-${'ab'.charAt(i)}`,
-        custodianSocket: i === 0 ? socket : null,
+        own: new OwnCustodian({
+          orgId: `hospital-${'ab'.charAt(i)}`,
+          socket: i === 0 ? socket : null,
+          chain,
+          state: chain,
+        }),
         chain,
         state: chain,
         network,
+        engine,
+        status: () => new CustodyNotes().status,
       }),
   );
   for (const network of networks) network.setMembers(members);
@@ -219,10 +234,13 @@ async function releaseBy(service: ReleaseService, { grantId }: Pick<Granted, 'gr
   if (replies.length !== 1) throw new Error(`${replies.length} replies`);
   return replies[0] as ReleaseReply;
 }
-const codeOf = (reply: ReleaseReply | ReleaseAnswer): string => (reply.kind === 'refused' ? reply.code : 'RELEASED');
+const codeOf = (reply: ReleaseReply | CustodianAnswer): string =>
+  reply.kind === 'refused' ? reply.code : reply.kind === 'wrap' ? 'RELEASED' : reply.kind.toUpperCase();
+
+type Demand = Extract<CustodianDemand, { readonly kind: 'release' }>;
 
 /** What an honest node shows, of any height: the material of a dishonest one. */
-async function evidence({ chain, reader }: Setting, of: Granted, height = chain.head().height): Promise<ReleaseDemand> {
+async function evidence({ chain, reader }: Setting, of: Granted, height = chain.head().height): Promise<Demand> {
   const keys = [
     stateKey.request(of.grantId),
     stateKey.recordVersion(of.recordId, 1),
@@ -240,7 +258,17 @@ async function evidence({ chain, reader }: Setting, of: Granted, height = chain.
   const header = encodeHeader((await chain.header(height))!.header);
   const certificate = (await chain.certificate(height))!;
   const head = { handovers: [], head: { header, certificate } };
-  return { grantId: of.grantId, head, request, recordVersion, requester, requesterOrg, params, sidecar: of.sidecar };
+  return {
+    kind: 'release',
+    grantId: of.grantId,
+    head,
+    request,
+    recordVersion,
+    requester,
+    requesterOrg,
+    params,
+    sidecar: of.sidecar,
+  };
 }
 
 /** Sends bytes to the custodian as they are, and waits until it has had enough. */
@@ -265,7 +293,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
 
   await t.test('over the socket, to the fresh key of the request', async (t) => {
     const reply = await releaseBy(serviceA, granted);
-    if (reply.kind !== 'wrap') throw new Error(`no wrap but ${JSON.stringify(reply)}`);
+    if (reply.kind !== 'wrap') throw new Error(codeOf(reply));
     const opened = sm2Decrypt(granted.requestKey, reply.wrapped);
     t.same(opened, { ok: true, value: granted.plain }, 'the requester opens it');
     t.equal(sm2Decrypt(setting.custodianSecret, reply.wrapped).ok, false, 'not even the custodian could again');
@@ -303,7 +331,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
   });
 
   await t.test('a node that lies', async (t) => {
-    const ask = async (demand: ReleaseDemand): Promise<string> =>
+    const ask = async (demand: Demand): Promise<string> =>
       codeOf(await demandFromCustodian(socket, demand, DEADLINE_MS));
     const honest = await evidence(setting, granted);
     const { head } = honest.head;
@@ -312,7 +340,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
     const forged = { ...signature!, signature: new Uint8Array(64).fill(1) };
     const before = chain.head().height - 1;
     const earlier = await evidence(setting, granted, before);
-    const withHead = (change: Partial<typeof head>): ReleaseDemand['head'] => ({
+    const withHead = (change: Partial<typeof head>): Demand['head'] => ({
       handovers: [],
       head: { ...head, ...change },
     });
@@ -320,7 +348,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
     const later = encodeHeader({ ...header, height: 1_000 });
     const other = grantedRecord(setting, story);
     const now = await evidence(setting, other);
-    const cases: [string, ReleaseDemand, string][] = [
+    const cases: [string, Demand, string][] = [
       ['a state from before what it has seen', earlier, 'CUSTODIAN_ROLLBACK'],
       ['a block that nobody signed', { ...now, head: withHead({ header: later }) }, 'CERTIFICATE_MISMATCH'],
       ['proofs of an earlier state', { ...now, request: earlier.request }, 'STATE_PROOF_MISMATCH'],
@@ -334,7 +362,7 @@ t.test('a key is released by the custodian process, and by nobody else', async (
     const top = await evidence(setting, other);
     chain.commit([]);
     const fresh = await evidence(setting, other);
-    const headOf = (certificate: typeof head.certificate): ReleaseDemand => ({
+    const headOf = (certificate: typeof head.certificate): Demand => ({
       ...fresh,
       head: { handovers: [], head: { ...fresh.head.head, certificate } },
     });

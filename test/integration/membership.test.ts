@@ -381,7 +381,7 @@ t.test(
     if (head === null || certificate === null) throw new Error('no head');
     const proof = { handovers: [...handovers], head: { header: encodeHeader(head.header), certificate } };
     const trusted = { chainId, fromHeight: 1, validators: genesis.validators };
-    const seen = (set: typeof trusted) => ({ trusted: set, seenHeight: 0, last: null });
+    const seen = (set: typeof trusted) => ({ trusted: set, seenHeight: 0, last: null, genesis: null });
     const followed = judgeHead(proof, seen(trusted), engine);
     if (!followed.ok) throw new Error(followed.message);
     t.match(judgeHead({ ...proof, handovers: [] }, seen(trusted), engine), { ok: false, code: 'WRONG_VALIDATOR_SET' });

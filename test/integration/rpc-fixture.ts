@@ -22,6 +22,7 @@ import { recordVersionEntry, stateKey } from '../../common/protocol/state-entrie
 import { decode } from '../../common/codec.ts';
 import { decodeSidecar, decodeTransaction, encodeSidecar } from '../../common/protocol/transaction.ts';
 import { quorumSize, validatorSetHash } from '../../common/protocol/validator-set.ts';
+import { CustodyNotes } from '../../node/custody/custody-notes.ts';
 import type {
   RpcConfig,
   RpcPorts,
@@ -463,7 +464,10 @@ export function testNode(world: ChainWorld): TestNode {
             : [],
         ),
     },
-    custody: { release: (_grant, signal) => knobs.release(signal) },
+    custody: {
+      release: (_grant, signal) => knobs.release(signal),
+      status: () => new CustodyNotes().status,
+    },
     metrics: {
       text: () => knobs.metricsText(),
       rpcCall: ({ method, status, code }) => {

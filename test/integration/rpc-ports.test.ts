@@ -17,6 +17,7 @@ import {
 } from '../../common/protocol/transaction.ts';
 import { decodeTrusted } from '../../common/codec.ts';
 import { openEmbeddedStore } from '../../node/ipfs/open.ts';
+import { OwnCustodian } from '../../node/custody/own-custodian.ts';
 import { ReleaseService } from '../../node/custody/release-service.ts';
 import { BlobService } from '../../node/replication/blob-service.ts';
 import { createChainPort, createRpcPorts, createStatePort, hostViewOf } from '../../node/rpc-ports/index.ts';
@@ -87,7 +88,15 @@ async function serve(t: Test, running = 4): Promise<Served> {
     network,
     host,
     blobs,
-    custody: new ReleaseService({ orgId, custodianSocket: null, chain, state, network }),
+    custody: new ReleaseService({
+      orgId,
+      own: new OwnCustodian({ orgId, socket: null, chain, state }),
+      chain,
+      state,
+      network,
+      engine: verifier.engine,
+      status: () => node.custody.status,
+    }),
     metrics: { text: () => node.metrics.registry.metrics(), rpcCall: () => {}, rpcConnections: () => {} },
     sm2: verifier.engine,
     log: silent,

@@ -44,6 +44,7 @@ function world(options: { readonly disk?: AlarmPorts['disk'] } = {}) {
     syncing: false,
     pool: 0,
     slowest: new SlowestWrite(clock),
+    custodyConcern: null as string | null,
   };
   const watch = new AlarmWatch({
     clock,
@@ -65,6 +66,7 @@ function world(options: { readonly disk?: AlarmPorts['disk'] } = {}) {
       sync: { syncing: turn.syncing, sourcePeerId: second.peerId, highest: 30 },
       pool: { size: turn.pool, bytes: 0, limits: { maxTransactions: 100, maxBytes: 1_000 } },
       slowestSyncMs: turn.slowest.durationMs,
+      custodyConcern: turn.custodyConcern,
     }),
   });
   const hear = (...indexes: number[]): void => {
@@ -294,6 +296,15 @@ t.test('other warnings come and go', async (t) => {
     turn.pool = 89;
     clock.advance(61_000);
     hear(1, 2, 3);
+    t.same(watch.look().warnings, []);
+  });
+
+  t.test('a custodian that waits for its operator', async (t) => {
+    const { watch, hear, turn } = world();
+    hear(1, 2, 3);
+    turn.custodyConcern = 'Shares are to go to 5 hospitals.';
+    t.match(watch.look().warnings, [{ code: 'CUSTODY_WAITS', message: turn.custodyConcern }]);
+    turn.custodyConcern = null;
     t.same(watch.look().warnings, []);
   });
 

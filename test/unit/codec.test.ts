@@ -15,7 +15,13 @@ import { genesis } from '../../common/protocol/genesis.ts';
 import { handover, lightProof } from '../../common/protocol/light.ts';
 import { policyDocument } from '../../common/protocol/policy.ts';
 import { receipt } from '../../common/protocol/receipt.ts';
-import { MAX_RELEASE_DEMAND_BYTES, releaseAnswer, releaseCall, releaseDemand } from '../../common/protocol/release.ts';
+import {
+  custodianAnswer,
+  custodianDemand,
+  MAX_CUSTODIAN_DEMAND_BYTES,
+  releaseAnswer,
+  releaseCall,
+} from '../../common/protocol/release.ts';
 import { rpcToken } from '../../common/protocol/rpc-token.ts';
 import * as entries from '../../common/protocol/state-entries.ts';
 import { decodeTransaction, sidecar, signedTransaction, transactionBody } from '../../common/protocol/transaction.ts';
@@ -123,7 +129,8 @@ const STRUCTURES: Readonly<Record<string, Codec<unknown>>> = {
   receipt,
   handover,
   lightProof,
-  releaseDemand,
+  custodianDemand,
+  custodianAnswer,
   releaseAnswer,
   releaseCall,
   rpcToken,
@@ -358,7 +365,7 @@ t.test('claims cost nothing: huge lengths, deep nesting, millions of items', asy
     refuse('message', () => decodeMessage(encoded.subarray(0, MAX_ENCODED_BLOCK_BYTES)));
     refuse('transaction', () => decodeTransaction(encoded.subarray(0, 16_000)));
   }
-  t.match(decode(releaseDemand, new Uint8Array(MAX_RELEASE_DEMAND_BYTES + 1), MAX_RELEASE_DEMAND_BYTES), {
+  t.match(decode(custodianDemand, new Uint8Array(MAX_CUSTODIAN_DEMAND_BYTES + 1), MAX_CUSTODIAN_DEMAND_BYTES), {
     code: 'TOO_LARGE',
   });
 

@@ -2,31 +2,20 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { type Codec, encode } from '../../common/codec.ts';
 import { sm2Decrypt, sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
 import { newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.ts';
-import { type BlockHeader, blockHash, encodeHeader } from '../../common/protocol/block.ts';
-import { DEFAULT_CHAIN_PARAMS } from '../../common/protocol/chain-params.ts';
 import { keyCheckOf, wrapPlaintext } from '../../common/protocol/record.ts';
-import type { ReleaseAnswer, ReleaseDemand } from '../../common/protocol/release.ts';
-import { releaseSigningHash, voteSigningHash } from '../../common/protocol/signing.ts';
-import {
-  accountEntry,
-  type AccountEntry,
-  organisationEntry,
-  type OrganisationEntry,
-  paramsEntry,
-  recordVersionEntry,
-  type RecordVersionEntry,
-  requestEntry,
-  type RequestEntry,
-  stateKey,
-} from '../../common/protocol/state-entries.ts';
-import { encodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol/transaction.ts';
-import { sortedValidatorSet, validatorSetHash } from '../../common/protocol/validator-set.ts';
+import type { CustodianAnswer, CustodianDemand } from '../../common/protocol/release.ts';
+import { releaseSigningHash } from '../../common/protocol/signing.ts';
+import type { AccountEntry, OrganisationEntry, RequestEntry } from '../../common/protocol/state-entries.ts';
+import { encodeSidecar, sidecarHash } from '../../common/protocol/transaction.ts';
+import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { Custodian } from '../../node/custodian/custodian.ts';
 import { openMemory } from '../../node/custodian/memory.ts';
-import { applyWrites, EMPTY, nodeKey, proveKey } from '../../vm/state-tree/index.ts';
+import { Seal } from '../../node/custodian/seal.ts';
+import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { certifiedState } from './certified-state.ts';
+import { grantedRecord, RECORD_ID } from './granted-record.ts';
 
 const { engine, createSigner, random } = selectSm2Engine();
 const CHAIN = new Uint8Array(32).fill(3);
@@ -43,15 +32,12 @@ const validators = sortedValidatorSet(
     peerId: `12D3KooW${'abcd'[i]}`,
   })),
 );
-const signerAt = (index: number) =>
-  signers.find((s) => s.publicKey === validators[index]?.publicKey) as (typeof signers)[number];
 
 const custodianSecret = newPrivateKey();
 const custodianSigner = createSigner(custodianSecret);
 const requesterSecret = newPrivateKey();
 const recordKey = filled(32, 0x5a);
-const recordId = filled(32, 1);
-const REQUESTER = filled(20, 7);
+const recordId = RECORD_ID;
 
 /** A world in which the grant is good; each test changes one thing. */
 interface World {
@@ -82,20 +68,10 @@ const good: World = {
   sidecarEdit: (bytes) => bytes,
 };
 
-function demandOf(change: Partial<World>): { demand: ReleaseDemand; grantId: Uint8Array } {
+type Demand = Extract<CustodianDemand, { readonly kind: 'release' }>;
+
+function demandOf(change: Partial<World>): { demand: Demand; grantId: Uint8Array } {
   const world = { ...good, ...change };
-  const request: RequestEntry['request'] = {
-    recordId,
-    version: 1,
-    requester: REQUESTER,
-    requesterKey: createSigner(requesterSecret).publicKey,
-    purpose: 'TREAT',
-    ruleIndex: 0,
-    policyVersion: 1,
-    notAfterMs: world.notAfterMs,
-    nonce: filled(16, 2),
-  };
-  const grantId = requestHashOf(CHAIN, request);
   const sidecar = encodeSidecar({
     kind: 'wraps',
     wraps: [
@@ -105,124 +81,45 @@ function demandOf(change: Partial<World>): { demand: ReleaseDemand; grantId: Uin
       },
     ],
   });
-  const version: RecordVersionEntry = {
-    recordId,
-    version: 1,
-    writer: filled(20, 8),
-    orgId: world.recordOrg,
-    content: {
-      policyRef: filled(32, 4),
-      cid: filled(36, 5),
-      dataDigest: filled(32, 6),
-      sizeBytes: 4140,
-      categoryToken: filled(32, 7),
-      headerHash: filled(32, 8),
-      keyCheck: keyCheckOf(recordId, 1, recordKey),
-      capsule: { kind: 'direct' },
-      sidecarHash: sidecarHash(sidecar),
-      ownerPublicKey: filled(64, 9),
-      ownerSignature: filled(64, 9),
-    },
-    height: 3,
-    createdMs: 1,
-  };
-  const entries: [Uint8Array, Uint8Array][] = [];
-  const put = <T>(key: Uint8Array, codec: Codec<T>, value: T) => void entries.push([key, encode(codec, value)]);
-  put(stateKey.params(), paramsEntry, DEFAULT_CHAIN_PARAMS);
-  put(stateKey.request(grantId), requestEntry, {
-    hash: grantId,
-    request,
-    policyRef: filled(32, 4),
-    owner: filled(20, 9),
-    recordOrg: world.recordOrg,
-    requesterOrg: 'hospital-b',
-    requesterTag: filled(32, 1),
-    status: world.status,
-    createdMs: 1,
-    pendingUntilMs: NOW,
-    statusHeight: 5,
-    statusMs: 5,
-    statusBy: null,
-    statusReason: null,
-    filled: [],
-  });
-  put(stateKey.recordVersion(recordId, 1), recordVersionEntry, version);
-  put(stateKey.account(REQUESTER), accountEntry, {
-    id: REQUESTER,
-    orgId: 'hospital-b',
-    kind: 'staff',
-    publicKey: filled(64, 1),
-    keySinceMs: 1,
-    recoveredMs: null,
-    personTag: filled(32, 1),
-    custodial: false,
-    status: world.accountStatus,
-    enrolledMs: 1,
-    enrolledBy: null,
-  });
-  put(stateKey.organisation('hospital-b'), organisationEntry, {
-    orgId: 'hospital-b',
-    name: 'Hospital B',
-    status: world.orgStatus,
-    custodianKey: null,
-    sinceMs: 1,
-  });
-  entries.sort(([a], [b]) => Buffer.compare(a, b));
-  const applied = applyWrites(
-    { getNode: () => undefined },
-    EMPTY,
-    entries.map(([key, value]) => ({ key, value })),
-    1,
-  );
-  const nodes = new Map(applied.newNodes.map((n) => [Buffer.from(n.key).toString('hex'), n.bytes]));
-  const reader = { getNode: (ref: { version: number; sequence: number }) => nodes.get(keyText(ref)) };
-  const header: BlockHeader = {
+  const { grantId, entries, prove } = grantedRecord({
+    ...world,
     chainId: CHAIN,
-    height: world.height,
-    view: 0,
-    parentHash: filled(32, 1),
-    timestampMs: world.timestampMs,
-    proposer: filled(20, 1),
-    txRoot: filled(32, 1),
-    receiptsRoot: filled(32, 1),
-    stateRoot: applied.rootHash,
-    validatorsHash: validatorSetHash(validators),
-    nextValidatorsHash: validatorSetHash(validators),
-  };
-  const headerBytes = encodeHeader(header);
-  const hash = blockHash(headerBytes);
-  const message = voteSigningHash(CHAIN, 'commit', world.height, 0, hash);
-  const proof = (key: Uint8Array) => proveKey(reader, applied.root, key);
+    nowMs: NOW,
+    requesterKey: createSigner(requesterSecret).publicKey,
+    content: {
+      capsule: { kind: 'direct' },
+      keyCheck: keyCheckOf(recordId, 1, recordKey),
+      sidecarHash: sidecarHash(sidecar),
+    },
+  });
+  const { height, timestampMs, signedBy } = world;
+  const { head, proof } = certifiedState({
+    chainId: CHAIN,
+    validators,
+    signers,
+    signedBy,
+    entries,
+    height,
+    timestampMs,
+  });
   return {
     grantId,
     demand: {
+      kind: 'release',
       grantId,
-      head: {
-        handovers: [],
-        head: {
-          header: headerBytes,
-          certificate: {
-            height: world.height,
-            view: 0,
-            blockHash: hash,
-            signatures: world.signedBy.map((validator) => ({
-              validator,
-              signature: signerAt(validator).sign(message),
-            })),
-          },
-        },
-      },
-      request: proof(stateKey.request(grantId)),
-      recordVersion: proof(stateKey.recordVersion(recordId, 1)),
-      requester: proof(stateKey.account(REQUESTER)),
-      requesterOrg: proof(stateKey.organisation('hospital-b')),
-      params: proof(stateKey.params()),
+      head: { handovers: [], head },
+      ...prove(proof),
       sidecar: world.sidecarEdit(sidecar),
     },
   };
 }
 
-const keyText = (ref: { version: number; sequence: number }) => Buffer.from(nodeKey(ref)).toString('hex');
+/** Of a custodian that is in no custody session: test/unit/custodian-session.test.ts has those that are. */
+const custodyOf = {
+  genesis: null,
+  store: await SealedStore.open(t.testdir({}), new Seal(CHAIN, custodianSecret, random)),
+  confirmedSets: () => Promise.resolve(new Set<string>()),
+};
 
 function custodian(nowMs = NOW, seenHeight = 0) {
   const memory = {
@@ -239,17 +136,18 @@ function custodian(nowMs = NOW, seenHeight = 0) {
     engine,
     random,
     memory,
+    ...custodyOf,
     nowMs: () => nowMs,
   });
 }
 
-const codeOf = (answer: ReleaseAnswer) => (answer.kind === 'refused' ? answer.code : 'RELEASED');
+const codeOf = (answer: CustodianAnswer) => (answer.kind === 'refused' ? answer.code : answer.kind.toUpperCase());
 
 t.test('a proven grant is released to the fresh key of its request, always with the same bytes', async (t) => {
   const keeper = custodian();
   const { demand, grantId } = demandOf({});
   const answer = await keeper.answer(demand);
-  if (answer.kind !== 'released') throw new Error(`not released but ${JSON.stringify(answer)}`);
+  if (answer.kind !== 'released') throw new Error(codeOf(answer));
   const opened = sm2Decrypt(requesterSecret, answer.wrapped);
   t.ok(
     opened.ok && Buffer.from(opened.value).equals(Buffer.from(good.wrapPlain)),
@@ -312,6 +210,7 @@ t.test('proofs and heads that do not belong together', async (t) => {
     engine,
     random,
     memory: { seenHeight: 0, remember: async () => undefined },
+    ...custodyOf,
     nowMs: () => NOW,
   });
   t.equal(codeOf(await wrongChain.answer(demand)), 'CHAIN_ID_MISMATCH');
@@ -372,7 +271,7 @@ t.test('a flood is slowed down, and repetition is no flood of answers', async (t
   const keeper = custodian();
   const { demand } = demandOf({ status: 'pending' });
   const codes = new Map<string, number>();
-  const ask = async (of: Custodian, what: ReleaseDemand): Promise<void> => {
+  const ask = async (of: Custodian, what: Demand): Promise<void> => {
     const code = codeOf(await of.answer(what));
     codes.set(code, (codes.get(code) ?? 0) + 1);
   };
@@ -382,7 +281,7 @@ t.test('a flood is slowed down, and repetition is no flood of answers', async (t
   codes.clear();
   const other = custodian();
   const many = Array.from({ length: 52 }, (_, i) => demandOf({ notAfterMs: NOW + 60_000 + i }).demand);
-  for (let i = 0; i < 60; i += 1) await ask(other, many[0] as ReleaseDemand);
+  for (let i = 0; i < 60; i += 1) await ask(other, many[0] as Demand);
   for (const each of many) await ask(other, each);
   t.same(Object.fromEntries(codes), { RELEASED: 60 + 50, RATE_LIMITED: 2 }, 'only new answers are dear');
 });
