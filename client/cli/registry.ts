@@ -30,5 +30,6 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/chain.ts'),
   },
   { name: 'gov', summary: 'proposals and votes of the members', load: () => import('./commands/gov.ts') },
+  { name: 'custody', summary: 'the key that the members share', load: () => import('./commands/custody.ts') },
   { name: 'token', summary: "a reader's token, for the explorer", load: () => import('./commands/token.ts') },
 ];
