@@ -22,7 +22,7 @@ const SALT_BYTES = 32;
 const TAG_BYTES = 32;
 const HEAD_BYTES = 1 + 4 + SALT_BYTES;
 /** What a file has beside its content. */
-export const SEAL_OVERHEAD_BYTES = HEAD_BYTES + TAG_BYTES;
+const SEAL_OVERHEAD_BYTES = HEAD_BYTES + TAG_BYTES;
 
 /** What a sealed content is for. */
 export interface SealedFor {

@@ -10,9 +10,8 @@ import { bytesToHex, equalBytes, parseHex } from '../../common/bytes.ts';
 import { EmrError } from '../../common/errors.ts';
 import { readSecretFile, writeSecretFile } from '../../common/native/secret-file.ts';
 import { syncDirectory } from '../../common/native/sync-directory.ts';
-import { MAX_DEALING_BYTES } from '../../common/protocol/custody.ts';
 import { type Hash, HASH_BYTES } from '../../common/protocol/primitives.ts';
-import { type Seal, SEAL_OVERHEAD_BYTES } from './seal.ts';
+import type { Seal } from './seal.ts';
 
 export type KeptKind = 'key' | 'dealing' | 'share';
 
@@ -25,7 +24,8 @@ export interface Kept {
 
 /** A share that is in use and three files of a session that is open; the rest is left over from failed sessions. */
 const MAX_SEALED_FILES = 64;
-const MAX_SEALED_BYTES = MAX_DEALING_BYTES + SEAL_OVERHEAD_BYTES;
+/** The longest dealing has 1,816 bytes, and its seal 69. */
+const MAX_SEALED_BYTES = 2 * 1024;
 const NAME = /^(key|dealing|share)-([0-9a-f]{64})\.sealed$/;
 /** Cut off while it was written (`secret-file.ts`), or while it was erased: nobody needs it. */
 const LEFTOVER = /\.(partial|erased)$/;

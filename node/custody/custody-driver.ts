@@ -58,7 +58,11 @@ export class CustodyDriver {
 
   constructor(ports: CustodyDriverPorts) {
     this.#ports = ports;
-    this.#looks = new SingleLook(ports.clock, () => this.#see(), (error) => ports.failed(error));
+    this.#looks = new SingleLook(
+      ports.clock,
+      () => this.#see(),
+      (error) => ports.failed(error),
+    );
     if (!ports.own.exists) ports.notes.noCustodian();
   }
 
@@ -93,7 +97,7 @@ export class CustodyDriver {
   // ------------------------------------------------------------------------------------------------------- session
 
   async #takeStep(): Promise<void> {
-    const { clock, calls, own, log, notes } = this.#ports;
+    const { orgId, clock, calls, own, log, notes } = this.#ports;
     const state = this.#custodyState();
     if (state.length === 0 || this.#said.some((hash) => calls.waits(hash))) return;
     const nowMs = clock.nowMs();
@@ -110,7 +114,7 @@ export class CustodyDriver {
     if (answer.kind !== 'steps' || before === null || sessionId === null || !equalBytes(before, sessionId)) return;
     const said: Hash[] = [];
     for (const step of answer.steps) {
-      const hash = await this.#submit(callOf(sessionId, step));
+      const hash = await this.#submit(callOf(orgId, sessionId, step));
       if (hash !== null) said.push(hash);
     }
     this.#said = said;
@@ -186,10 +190,10 @@ const PASSING: ReadonlySet<string> = new Set([
   'RATE_LIMITED',
 ]);
 
-function callOf(sessionId: Hash, step: CustodyStep): NodeCall {
+function callOf(orgId: OrgId, sessionId: Hash, step: CustodyStep): NodeCall {
   switch (step.kind) {
     case 'announce':
-      return { ...step, kind: 'node.custodyAnnounce', sessionId };
+      return { ...step, kind: 'node.custodyAnnounce', sessionId, orgId };
     case 'deal':
       return { ...step, kind: 'node.custodyDeal', sessionId };
     case 'complain':

@@ -21,7 +21,6 @@ import { keyCheckOf, wrapPlaintext } from '../../common/protocol/record.ts';
 import {
   type CustodianAnswer,
   type CustodianDemand,
-  type ReleaseAnswer,
   releaseAnswer,
   releaseCall,
 } from '../../common/protocol/release.ts';

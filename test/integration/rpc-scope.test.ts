@@ -94,6 +94,7 @@ t.test('without a token: health, headers, certificates, digests, genesis', async
     'chain_getHeaders',
     'chain_getHeight',
     'consensus_getValidators',
+    'custody_getStatus',
     'light_getBundle',
     'node_info',
     'node_status',
