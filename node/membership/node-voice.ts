@@ -44,7 +44,11 @@ export class NodeVoice {
 
   constructor(ports: NodeVoicePorts) {
     this.#ports = ports;
-    this.#looks = new SingleLook(ports.clock, () => this.#speak(), (error) => ports.failed(error));
+    this.#looks = new SingleLook(
+      ports.clock,
+      () => this.#speak(),
+      (error) => ports.failed(error),
+    );
   }
 
   start(): void {
