@@ -13,7 +13,7 @@ import {
   storedDealing,
 } from '../../common/crypto/custody/dealing.ts';
 import { createReleaseShare } from '../../common/crypto/custody/release-share.ts';
-import { countedDealings, proveShare, secretShare } from '../../common/crypto/custody/shared-key.ts';
+import { proveShare, secretShare } from '../../common/crypto/custody/shared-key.ts';
 import { H, hq } from '../../common/crypto/hash.ts';
 import type { RandomBytes } from '../../common/crypto/sm2.ts';
 import {
@@ -120,14 +120,17 @@ export class Custodians {
   }
 
   /** @param victim gets a part that is encrypted to nobody */
-  dealing(orgId: string, { victim, secret }: { victim?: string; secret?: bigint } = {}): CallOf<'node.custodyDeal'> {
+  dealing(
+    orgId: string,
+    { victim, secret, random = seeded }: { victim?: string; secret?: bigint; random?: RandomBytes } = {},
+  ): CallOf<'node.custodyDeal'> {
     const { kind, keys, id } = this.session;
     const receivers = keys.map((key, k): EncryptionKey => {
       const isVictim = this.receivers[k] === victim;
       return { index: k + 1, P: isVictim ? GENERATOR.multiply(scalarOf('nobody')) : pointOf(key) };
     });
     const own = kind === 'genesis' ? null : this.shares.get(`${this.epoch.epoch} ${orgId}`)!;
-    const dealing = deal(this.formula, this.dealers.indexOf(orgId) + 1, secret ?? own, receivers, seeded);
+    const dealing = deal(this.formula, this.dealers.indexOf(orgId) + 1, secret ?? own, receivers, random);
     return { kind: 'node.custodyDeal', sessionId: id, dealing };
   }
 
@@ -136,13 +139,25 @@ export class Custodians {
     return { index, P: pointOf(this.session.keys[index - 1]) };
   }
 
-  #dealing(dealer: number) {
-    const { dealing } = this.read(custodyDealingEntry, stateKey.custodyDealing(this.session.id, dealer))!;
-    return storedDealing(this.formula, dealing);
+  stored(dealer: string): Uint8Array {
+    const index = this.dealers.indexOf(dealer) + 1;
+    return this.read(custodyDealingEntry, stateKey.custodyDealing(this.session.id, index))!.dealing;
+  }
+
+  /** What a receiver finds for itself in a dealing. */
+  part(orgId: string, dealing: Uint8Array): bigint {
+    const opened = openDealing(
+      this.formula,
+      storedDealing(this.formula, dealing),
+      this.#receiver(orgId),
+      this.p(orgId),
+    );
+    if (!opened.ok) throw new Error(`${orgId} cannot open the dealing`);
+    return opened.value;
   }
 
   complaint(orgId: string, dealer: string): CallOf<'node.custodyComplain'> {
-    const dealing = this.#dealing(this.dealers.indexOf(dealer) + 1);
+    const dealing = storedDealing(this.formula, this.stored(dealer));
     const complaint = complain(this.formula, dealing, this.#receiver(orgId), this.p(orgId), seeded);
     return { kind: 'node.custodyComplain', sessionId: this.session.id, complaint };
   }
@@ -150,14 +165,9 @@ export class Custodians {
   /** The receiver's share out of the dealings that count. */
   share(orgId: string): bigint {
     const { kind, dealt, disqualified, result } = this.session;
-    const all = dealt.filter((dealer) => !disqualified.includes(dealer)).map((dealer) => this.#dealing(dealer));
-    const counted = kind === 'genesis' ? all : countedDealings(all, this.epoch.threshold);
-    const subShares = counted.map((dealing) => {
-      const opened = openDealing(this.formula, dealing, this.#receiver(orgId), this.p(orgId));
-      if (!opened.ok) throw new Error(`${orgId} cannot open the dealing of ${dealing.dealer}`);
-      return opened.value;
-    });
-    const dealers = counted.map(({ dealer }) => dealer);
+    const qualified = dealt.filter((dealer) => !disqualified.includes(dealer));
+    const dealers = kind === 'genesis' ? qualified : qualified.slice(0, this.epoch.threshold);
+    const subShares = dealers.map((dealer) => this.part(orgId, this.stored(this.dealers[dealer - 1]!)));
     const weights = kind === 'genesis' ? 'sum' : 'interpolate';
     return secretShare(dealers, subShares, weights, pointOf(result!.shares[this.index(orgId) - 1]));
   }

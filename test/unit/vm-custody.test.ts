@@ -1,7 +1,8 @@
 /** The custody session, from announcement to epoch; sealed records; shares that are demanded on the chain. */
 import t from 'tap';
 import { interpolateAtZero } from '../../common/crypto/custody/sharing.ts';
-import { decodePoint, encodePoint, GENERATOR } from '../../common/crypto/curve.ts';
+import type { RandomBytes } from '../../common/crypto/sm2.ts';
+import { decodePoint, encodePoint, GENERATOR, modOrder } from '../../common/crypto/curve.ts';
 import { sm2Address } from '../../common/crypto/sm2.ts';
 import { custodySessionIdOf, custodySetHash, NOBODYS_KEY } from '../../common/protocol/custody.ts';
 import { genesisHash } from '../../common/protocol/genesis.ts';
@@ -251,6 +252,30 @@ t.test('more cheats than a quorum bears: another session', async (t) => {
   const left = [...custodians.world.state.range({ ...prefixRange(statePrefix.custodyDealings(id)), limit: 9 })];
   t.same(left, []);
   t.equal(blockDue(custodians.world.state).nextDeadlineMs, null);
+  custodians.make();
+  t.ok(consistent(custodians));
+});
+
+t.test('a receiver that deals last so that its own public share is O: another session', async (t) => {
+  const custodians = founded();
+  const { id } = custodians.session;
+  custodians.announceAll();
+  custodians.dealAll([A, B, C]);
+  const fixed: RandomBytes = (length) => new Uint8Array(length).fill(3);
+  const parts = [A, B, C].map((org) => custodians.part(D, custodians.stored(org)));
+  const first = custodians.dealing(D, { secret: 1n, random: fixed });
+  const own = custodians.part(D, first.dealing);
+  const secret = modOrder(1n - parts.reduce((sum, part) => sum + part, own));
+  const events = custodians.do(D, custodians.dealing(D, { secret, random: fixed }));
+  t.same(
+    events.map((e) => [e.type, e.detail]),
+    [
+      ['node.custodyDeal', null],
+      ['custody.closed', 'KEY_DEGENERATE'],
+      ['custody.opened', 'genesis'],
+    ],
+  );
+  t.notSame(custodians.session.id, id);
   custodians.make();
   t.ok(consistent(custodians));
 });

@@ -304,6 +304,18 @@ export const descriptor: CommandDescriptor = {
       .command('rotate-member <file>')
       .description('other keys for a member: the node-card.json of emrchain node join --replaces')
       .action(run(rotateMember));
+    proposing
+      .command('refresh-custody')
+      .description('new shares of the custody key for the same holders')
+      .action(run((session) => propose(session, { kind: 'refreshCustody' })));
+    proposing
+      .command('override-custody <session>')
+      .description('go on with a custody session without the custodians that are missing')
+      .action(
+        run((session, _options: object, id) =>
+          propose(session, { kind: 'overrideCustody', sessionId: parseId(id ?? '', 32, 'custody session') }),
+        ),
+      );
     command
       .command('vote <proposal>')
       .description("give your organisation's vote")
