@@ -13,8 +13,8 @@
  */
 import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
 import { bool, boundedBytes, bytes, list, nullable, oneOf, struct, type TypeOf, uint } from '../codec.ts';
-import { COMPRESSED_BYTES, encodePoint } from '../crypto/curve.ts';
-import { GBAR } from '../crypto/custody/capsule.ts';
+import { COMPRESSED_BYTES, encodePoint, SCALAR_BYTES } from '../crypto/curve.ts';
+import { GBAR, RECORD_KEY_BYTES } from '../crypto/custody/capsule.ts';
 import { COMPLAINT_BYTES, dealingBytes } from '../crypto/custody/dealing.ts';
 import { PROOF_BYTES } from '../crypto/custody/proofs.ts';
 import { RELEASE_SHARE_BYTES } from '../crypto/custody/release-share.ts';
@@ -161,3 +161,14 @@ export type SealedCapsule = TypeOf<typeof sealedCapsule>;
 /** The 162 bytes that `common/crypto/custody/capsule.ts` reads, with C from the sidecar. */
 export const capsuleBytesOf = ({ u, uBar, e, f }: SealedCapsule, c: Uint8Array): Uint8Array =>
   concatBytes(u, uBar, c, e, f);
+
+/** The other way, of 162 bytes that `sealCapsule` made: what goes into the transaction, and C for the sidecar. */
+export function splitCapsule(
+  key: Uint8Array,
+  capsule: Uint8Array,
+): { readonly sealed: SealedCapsule; readonly c: Uint8Array } {
+  let at = 0;
+  const take = (length: number): Uint8Array => capsule.slice(at, (at += length));
+  const [u, uBar, c] = [take(COMPRESSED_BYTES), take(COMPRESSED_BYTES), take(RECORD_KEY_BYTES)];
+  return { sealed: { key, u, uBar, e: take(SCALAR_BYTES), f: take(SCALAR_BYTES) }, c };
+}
