@@ -4,11 +4,12 @@
  *
  * Entries of accounts hold the token that links the accounts of one person: raw, they are for the own organisation.
  *
- * A proof of absence and a proof of a range also show keys next to what was asked, which are somebody else's: only who
- * sees everything gets those. A proof of presence shows hashes beside the path and is for everybody in scope.
+ * A proof of absence shows one other key, which may be somebody else's: it is given where that key is in scope as well. A
+ * proof of a range shows keys on both sides of it: only who sees everything gets that. A proof of presence shows hashes
+ * beside the path and is for everybody in scope.
  */
 import { compareBytes, equalBytes } from '../common/bytes.ts';
-import { prefixRange, stateKey } from '../common/protocol/state-entries.ts';
+import { prefixRange } from '../common/protocol/state-entries.ts';
 import { outOfScope } from './errors.ts';
 import type { Facts } from './facts.ts';
 import type { Scope } from './scope.ts';
@@ -80,14 +81,8 @@ export async function requireRange(gte: Uint8Array, lt: Uint8Array, scope: Scope
     throw outOfScope('This range of the state');
 }
 
-/**
- * Whether a proof that there is no such entry shows nothing that anybody must not see: next to the custody epoch there are
- * votes, counters and the custody session, and demands for shares only where there is an epoch. Who writes a record has to
- * know whether there is one.
- */
-export const absenceShowsNobody = (key: Uint8Array): boolean => equalBytes(key, stateKey.custodyEpoch());
-
-async function mayRead(key: Uint8Array, scope: Scope, facts: Facts): Promise<boolean> {
+/** Whether what the key names is in scope. */
+export async function mayRead(key: Uint8Array, scope: Scope, facts: Facts): Promise<boolean> {
   if (scope.all) return true;
   const rule = RULES.get(key[0] ?? -1) ?? ALL;
   if (rule.kind === 'common') return true;

@@ -172,6 +172,15 @@ function verifyAbsent(rootHash: Uint8Array, key: Uint8Array, input: Input): Verd
   return equalBytes(root, rootHash) ? accept({ present: false }) : mismatch('the proof leads to another root');
 }
 
+/**
+ * The other key that a proof of absence shows; null where it shows none. For a prover's own proofs: nothing is verified.
+ */
+export function keyShownBy(proof: Uint8Array): Uint8Array | null {
+  const input = new Input(proof);
+  const shows = input.uint(1) === KEY_PROOF_FORMAT && input.uint(1) === KEY_PROOF.absent;
+  return shows && readPath(input) !== undefined ? input.take(input.uint(1)) : null;
+}
+
 type OpenNode =
   | { readonly kind: 'hidden'; readonly hash: Uint8Array }
   | { readonly kind: 'leaf'; readonly hash: Uint8Array; readonly sample: Uint8Array; readonly value: Uint8Array | null }

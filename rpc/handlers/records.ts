@@ -2,6 +2,7 @@
 import { equalBytes } from '../../common/bytes.ts';
 import type { Hash } from '../../common/protocol/primitives.ts';
 import { recordIdOf } from '../../common/protocol/record.ts';
+import { keyShownBy } from '../../common/protocol/state-proof.ts';
 import {
   accountEntry,
   deliveryEntry,
@@ -25,7 +26,7 @@ import { DEFAULT_RELEASE_WAIT_MS } from '../methods/records.ts';
 import { page } from '../pages.ts';
 import type { BlobStat, ReleaseReply } from '../ports.ts';
 import { bytesOf, type Call, type Handlers, type MethodsOf, type Service } from '../service.ts';
-import { absenceShowsNobody, requireKey, requireRange } from '../state-scope.ts';
+import { mayRead, requireKey, requireRange } from '../state-scope.ts';
 import { atOf, get, getProven } from '../state-reads.ts';
 import { policyView, recordVersionView, recordView } from '../views.ts';
 
@@ -37,9 +38,10 @@ export function stateHandlers({ ports, facts }: Service): Handlers<MethodsOf<'st
       const { at, answers } = await ports.state.read([{ kind: 'get', key: wanted, prove }]);
       const [answer] = answers;
       assert(answer?.kind === 'get', 'the state answers what it was asked');
-      if (prove && answer.value === null && !absenceShowsNobody(wanted))
-        scope.requireAll(PROOF_SHOWS_OTHERS, 'PROOF_SHOWS_OTHERS');
       const { value, proof } = answer;
+      const shown = value === null && proof !== null ? keyShownBy(proof) : null;
+      if (shown !== null && !(await mayRead(shown, scope, facts)))
+        throw new RpcError('FORBIDDEN', PROOF_SHOWS_OTHERS, 'PROOF_SHOWS_OTHERS');
       return { key, value: value && toHex(value), proof: proof && toHex(proof), ...atOf(at) };
     },
     async state_getRange({ gte, lt, limit = 100, prove = false }, { scope }) {
@@ -119,18 +121,21 @@ export function emrHandlers(service: Service): Handlers<MethodsOf<'emr'>> {
     },
     async emr_getWraps({ recordId, version }, call) {
       const id = bytesOf(recordId);
-      const known = await facts.record(id);
-      if (known === null) throw notFound('There is no record with this id.');
+      if ((await viewOf(id, call)) !== 'full') throw outOfScope('The key of this record');
+      const { at, results } = await reads.read(
+        get(recordVersionEntry, stateKey.recordVersion(id, version)),
+        get(recordEntry, stateKey.record(id)),
+      );
+      const [entry, record] = results;
+      if (entry === null || record === null) throw notFound('The record has no such version.');
       const { scope } = call;
-      if (!scope.all && !scope.isSelf(known.owner) && !scope.worksFor(known.orgId))
-        throw outOfScope('The key of this record');
-      const { at, results } = await reads.read(get(recordVersionEntry, stateKey.recordVersion(id, version)));
-      const [entry] = results;
-      if (entry === null) throw notFound('The record has no such version.');
+      const isTheirs = scope.all || scope.isSelf(record.owner) || scope.worksFor(record.orgId);
+      // Who has a grant needs C to open what the shares give, and the rest to check that C is the record's.
+      if (!isTheirs && entry.content.capsule.kind !== 'threshold') throw outOfScope('The key of this record');
       const block = await service.blocks.load(await service.blocks.resolve({ height: entry.height }));
       const index = block.decoded.findIndex((tx) => writes(tx, id, version));
       const sidecar = sidecarAt(block, index);
-      return { wraps: sidecar === null ? [] : wrapsOf(sidecar), erased: sidecar === null, ...atOf(at) };
+      return { ...sealingOf(sidecar), erased: sidecar === null, ...atOf(at) };
     },
     async emr_getPolicy({ policyRef, prove = false }) {
       const { at, results } = await reads.read(getProven(policyEntry, stateKey.policy(bytesOf(policyRef)), prove));
@@ -213,16 +218,19 @@ function sidecarAt(block: BlockView, index: number): Sidecar | null {
   return verdict.value;
 }
 
-function wrapsOf(sidecar: Sidecar): ResultOf<'emr_getWraps'>['wraps'] {
-  if (sidecar.kind !== 'wraps') return [];
-  return sidecar.wraps.map(({ to, ciphertext }) => ({
+function sealingOf(sidecar: Sidecar | null): Pick<ResultOf<'emr_getWraps'>, 'wraps' | 'c'> {
+  if (sidecar === null || sidecar.kind === 'delivery') return { wraps: [], c: null };
+  const wraps = sidecar.wraps.map(({ to, ciphertext }) => ({
     to: to.kind,
     orgId: to.kind === 'custodian' ? to.orgId : null,
     ciphertext: toHex(ciphertext),
   }));
+  return { wraps, c: sidecar.kind === 'sealed' ? toHex(sidecar.c) : null };
 }
 
 type Reply = ResultOf<'custody_getShare'>['replies'][number];
+
+const NOTHING_SAID = { wrapped: null, share: null, signature: null, custodianKey: null, code: null, message: null };
 
 /** Validators there can be, and the owner: no holder answers twice. */
 const MAX_REPLIES = 64;
@@ -258,7 +266,7 @@ async function deliveredReply(service: Service, height: number, txIndex: number)
   const sidecar = sidecarAt(await service.blocks.load(await service.blocks.resolve({ height })), txIndex);
   if (sidecar?.kind !== 'delivery') return null;
   const wrapped = toHex(sidecar.ciphertext);
-  return { from: 'owner', orgId: null, wrapped, signature: null, custodianKey: null, code: null, message: null };
+  return { ...NOTHING_SAID, from: 'owner', orgId: null, wrapped };
 }
 
 /** Gathers what comes until all have answered, the time is over, or the caller is gone. */
@@ -282,7 +290,7 @@ async function collect(
       const answer = await Promise.race([next, stopped]);
       if (answer === 'stopped' || stop.signal.aborted) return { replies, complete: false };
       if (answer.done === true) return { replies, complete: true };
-      if (answer.value.kind !== 'share') replies.push(replyView(answer.value));
+      replies.push(replyView(answer.value));
     }
     return { replies, complete: true };
   } catch (error) {
@@ -295,20 +303,14 @@ async function collect(
   }
 }
 
-function replyView(reply: Exclude<ReleaseReply, { readonly kind: 'share' }>): Reply {
-  const base = { from: 'custodian' as const, orgId: reply.orgId };
-  if (reply.kind === 'refused') {
-    return { ...base, wrapped: null, signature: null, custodianKey: null, code: reply.code, message: reply.message };
-  }
-  const { wrapped, signature, custodianKey } = reply;
-  return {
-    ...base,
-    wrapped: toHex(wrapped),
-    signature: toHex(signature),
-    custodianKey: toHex(custodianKey),
-    code: null,
-    message: null,
-  };
+function replyView(reply: ReleaseReply): Reply {
+  const { orgId } = reply;
+  const base = { ...NOTHING_SAID, from: 'custodian' as const, orgId };
+  if (reply.kind === 'refused') return { ...base, code: reply.code, message: reply.message };
+  const signed = { ...base, signature: toHex(reply.signature), custodianKey: toHex(reply.custodianKey) };
+  return reply.kind === 'share'
+    ? { ...signed, share: toHex(reply.share) }
+    : { ...signed, wrapped: toHex(reply.wrapped) };
 }
 
 /** A ciphertext is in scope with the record that names it; while no record does, for the uploader's organisation. */

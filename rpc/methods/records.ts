@@ -1,4 +1,6 @@
 /** state_*, emr_*, custody_* and blob_*: raw state with proofs, records and policies, and what leads to their bytes. */
+import { RECORD_KEY_BYTES } from '../../common/crypto/custody/capsule.ts';
+import { RELEASE_SHARE_BYTES } from '../../common/crypto/custody/release-share.ts';
 import * as s from '../schema.ts';
 import {
   address,
@@ -69,7 +71,7 @@ export const emrMethods = {
   }),
   emr_getWraps: method({
     summary:
-      "The wraps of a version's key that travelled beside its block: for the owner and the writing organisation.",
+      "How a version's key travelled beside its block: for the owner, the writing organisation, and who has a grant.",
     access: 'member',
     params: { recordId: hash, version: s.integer(0, 2 ** 32 - 1) },
     result: s.object({
@@ -80,7 +82,9 @@ export const emrMethods = {
           ciphertext: s.hexUpTo(512),
         }),
       ),
-      /** The wraps were erased. */
+      /** The erasable part of a key that is sealed under the custody key; null where it is wrapped alone. */
+      c: s.nullable(s.hex(RECORD_KEY_BYTES)),
+      /** What travelled beside the block was erased. */
       erased: s.bool,
       ...at,
     }),
@@ -109,8 +113,10 @@ export const custodyMethods = {
         s.object({
           from: s.words(['owner', 'custodian']),
           orgId: s.nullable(orgId),
-          /** Null where it was refused. */
+          /** The whole key, from whoever can give it alone. Without it and without a share: refused. */
           wrapped: s.nullable(s.hexUpTo(512)),
+          /** A holder's masked share, of which a threshold opens the record. */
+          share: s.nullable(s.hex(RELEASE_SHARE_BYTES)),
           signature: s.nullable(s.hex(64)),
           custodianKey: s.nullable(s.hex(64)),
           code: s.nullable(s.text(64)),
