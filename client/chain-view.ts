@@ -139,13 +139,19 @@ export class ChainView {
   async find<T>(key: Uint8Array, codec: Codec<T>, what: string): Promise<ProvenEntry<T> | undefined> {
     const answer = await this.#read(key);
     if (answer === undefined || answer.value === null) return undefined;
-    if (answer.proof === null) {
-      throw new ClientError('PROOF_MISSING', `The node gave no proof of ${what}.`, LIAR);
-    }
-    const at = await this.header(answer.atHeight);
-    const value = requireProven(verifyStateEntry(at, key, fromHex(answer.proof)), what);
-    if (value === null) return undefined;
-    return { value: requireProven(decode(codec, value, STATE_VALUE_MAX_BYTES), what), at };
+    return (await this.#proven(answer, key, codec, what)) ?? undefined;
+  }
+
+  async #proven<T>(
+    { proof, atHeight }: ResultOf<'state_get'>,
+    key: Uint8Array,
+    codec: Codec<T>,
+    what: string,
+  ): Promise<ProvenEntry<T> | null> {
+    if (proof === null) throw new ClientError('PROOF_MISSING', `The node gave no proof of ${what}.`, LIAR);
+    const at = await this.header(atHeight);
+    const value = requireProven(verifyStateEntry(at, key, fromHex(proof)), what);
+    return value === null ? null : { value: requireProven(decode(codec, value, STATE_VALUE_MAX_BYTES), what), at };
   }
 
   async #read(key: Uint8Array): Promise<ResultOf<'state_get'> | undefined> {
@@ -156,6 +162,14 @@ export class ChainView {
       if (error instanceof ClientError && error.code === 'PROOF_SHOWS_OTHERS') return undefined;
       throw error;
     }
+  }
+
+  /**
+   * As `find`, where absence must be proven as well.
+   * @throws ClientError PROOF_MISSING where the node shows neither; PROOF_SHOWS_OTHERS where it may not
+   */
+  async presence<T>(key: Uint8Array, codec: Codec<T>, what: string): Promise<ProvenEntry<T> | null> {
+    return this.#proven(await this.rpc.call('state_get', { key: hexOf(key), prove: true }), key, codec, what);
   }
 
   /** As `find`; absence is an error. @throws ClientError NOT_FOUND too */

@@ -12,19 +12,16 @@ import { basename } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { equalBytes } from '../common/bytes.ts';
-import { sm2Encrypt } from '../common/crypto/sm2-encrypt.ts';
-import { keyCheckOf, recordIdOf, type SectionClass, wrapPlaintext } from '../common/protocol/record.ts';
+import { keyCheckOf, recordIdOf, type SectionClass } from '../common/protocol/record.ts';
 import {
   accountEntry,
-  organisationEntry,
   paramsEntry,
   recordEntry,
   recordVersionEntry,
   stateKey,
 } from '../common/protocol/state-entries.ts';
 import { replicaReceiptSigningHash } from '../common/protocol/signing.ts';
-import { encodeSidecar, sidecarHash, type Sidecar } from '../common/protocol/transaction.ts';
-import type { PolicyDocument } from '../common/protocol/policy.ts';
+import { encodeSidecar, sidecarHash } from '../common/protocol/transaction.ts';
 import { encryptStream, type EncryptedStream } from '../common/native/sm4-file.ts';
 import { type BlobSummary, computeCid } from '../common/native/unixfs-cid.ts';
 import { type Progress, uploadBlob } from './blob-transfer.ts';
@@ -33,6 +30,7 @@ import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 import { provenPolicy } from './policies.ts';
 import { randomNonce, randomSecret } from './randomness.ts';
+import { keepKey } from './record-key.ts';
 import { contentHeaderHash, contentStream, newTrailer, TRAILER_BYTES } from './record-content.ts';
 import {
   type Consent,
@@ -133,40 +131,8 @@ async function uploadVerified(view: ChainView, encrypted: EncryptedStream, progr
   return computed;
 }
 
-/** The wraps that the policy demands, in its order. */
-async function wrapsFor(
-  view: ChainView,
-  document: PolicyDocument,
-  hospital: string,
-  ownerKey: Uint8Array,
-  plain: Uint8Array,
-): Promise<Sidecar> {
-  const wraps: Extract<Sidecar, { kind: 'wraps' }>['wraps'][number][] = [];
-  if (document.patientWrap) {
-    wraps.push({ to: { kind: 'patient' }, ciphertext: sm2Encrypt(ownerKey, plain, randomSecret) });
-  }
-  if (document.custodian) {
-    // Proven: a node that could name a key of its own as the custodian's would read the record.
-    const { value } = await view.entry(
-      stateKey.organisation(hospital),
-      organisationEntry,
-      `the organisation ${hospital}`,
-    );
-    if (value.custodianKey === null) {
-      throw new ClientError(
-        'CUSTODIAN_KEY_MISSING',
-        `The policy wants a wrap for the custodian, and ${hospital} runs none.`,
-        'Choose a policy without custodian.',
-      );
-    }
-    const to = { kind: 'custodian' as const, orgId: hospital };
-    wraps.push({ to, ciphertext: sm2Encrypt(value.custodianKey, plain, randomSecret) });
-  }
-  return { kind: 'wraps', wraps };
-}
-
 /**
- * Encrypts and uploads a file and makes the offer of it. The key exists in memory only, and in the wraps.
+ * Encrypts and uploads a file and makes the offer of it. The key exists in memory only, and where `keepKey` puts it.
  * @throws ClientError OWNER_NOT_PATIENT_HERE, POLICY_UNKNOWN, UPLOAD_MISMATCH, CUSTODIAN_KEY_MISSING, and those of calls
  */
 export async function prepareOffer(
@@ -207,25 +173,22 @@ export async function prepareOffer(
     await file.close();
   }
 
-  const plain = wrapPlaintext(key, recordId, version);
-  const sidecar = encodeSidecar(await wrapsFor(view, policy.document, hospital, patient.value.publicKey, plain));
-  plain.fill(0);
+  const ownerPublicKey = patient.value.publicKey;
+  const { dataDigest } = blob;
+  const bound = { policyRef: record.policyRef, dataDigest, keyCheck: keyCheckOf(recordId, version, key).slice() };
+  const subject = { recordId, version, owner };
+  const keeping = { ...subject, key, ownerKey: ownerPublicKey, hospital, content: bound };
+  const kept = await keepKey(view, policy.document, keeping);
+  const sidecar = encodeSidecar(kept.sidecar);
   const content = {
-    policyRef: record.policyRef,
+    ...bound,
     cid: blob.cid.bytes,
-    dataDigest: blob.dataDigest,
     sizeBytes: blob.sizeBytes,
     categoryToken: record.categoryToken,
-    headerHash: contentHeaderHash(
-      { recordId, version, owner, writer: writer.account },
-      trailer,
-      contentType,
-      contentDigest,
-    ),
-    keyCheck: keyCheckOf(recordId, version, key).slice(),
-    capsule: { kind: 'direct' as const },
+    headerHash: contentHeaderHash({ ...subject, writer: writer.account }, trailer, contentType, contentDigest),
+    capsule: kept.capsule,
     sidecarHash: sidecarHash(sidecar),
-    ownerPublicKey: patient.value.publicKey,
+    ownerPublicKey,
     ...unsignedContent,
   };
   key.fill(0);

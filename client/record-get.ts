@@ -16,15 +16,16 @@ import {
   type RequestEntry,
   stateKey,
 } from '../common/protocol/state-entries.ts';
-import { capsule, encodeSidecar, type Sidecar, sidecarHash } from '../common/protocol/transaction.ts';
+import { capsule } from '../common/protocol/transaction.ts';
 import { decryptToFile } from '../common/native/sm4-file.ts';
 import { syncDirectory } from '../common/native/sync-directory.ts';
 import { provenRequest } from './access.ts';
 import { downloadBlob, type Progress } from './blob-transfer.ts';
 import type { ChainView, ProvenEntry } from './chain-view.ts';
 import { cidText } from './cid-text.ts';
+import { sidecarOf } from './custody.ts';
 import { ClientError, remedyOf } from './errors.ts';
-import { fromHex, hexOf } from './hex.ts';
+import { hexOf } from './hex.ts';
 import type { Home } from './home.ts';
 import type { UnlockedKey } from './keys.ts';
 import { openContent } from './record-content.ts';
@@ -178,29 +179,7 @@ export async function ownKey(view: ChainView, key: UnlockedKey, proven: ProvenRe
       'Name that key: --wrap-key KEYNAME.',
     );
   }
-  const answer = await view.rpc.call('emr_getWraps', { recordId: hexOf(record.id), version: version.version });
-  if (answer.erased) {
-    throw new ClientError(
-      'WRAP_ERASED',
-      'The wraps of this record were erased: nobody can read it any more.',
-      'Nothing can be done.',
-    );
-  }
-  const sidecar: Sidecar = {
-    kind: 'wraps',
-    wraps: answer.wraps.map((wrap) => ({
-      to: wrap.to === 'patient' ? { kind: 'patient' } : { kind: 'custodian', orgId: wrap.orgId ?? '' },
-      ciphertext: fromHex(wrap.ciphertext),
-    })),
-  };
-  if (!equalBytes(sidecarHash(encodeSidecar(sidecar)), version.content.sidecarHash)) {
-    throw new ClientError(
-      'PROOF_INVALID',
-      'The node showed other wraps than the chain names.',
-      'Use another node (--rpc URL).',
-    );
-  }
-  const wrap = patientWrap(sidecar);
+  const wrap = patientWrap(await sidecarOf(view, version));
   if (wrap === undefined) {
     throw new ClientError(
       'WRAP_MISSING',
@@ -228,7 +207,7 @@ export async function grantedKey(
 ): Promise<Release> {
   const requestKey = openRequestKey(own.stored, key.privateKey);
   try {
-    return await obtainKey(view, own.grant, proven.version, requestKey);
+    return await obtainKey(view, own.grant, proven, requestKey);
   } finally {
     requestKey.fill(0);
   }

@@ -8,6 +8,7 @@ import { encode } from '../common/codec.ts';
 import { sm2Decrypt } from '../common/crypto/sm2-encrypt.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import { accept, reject, type Verdict } from '../common/errors.ts';
+import type { CustodyEpochEntry } from '../common/protocol/custody.ts';
 import type { PolicyDocument } from '../common/protocol/policy.ts';
 import { MAX_SIDECAR_BYTES, MAX_TX_BYTES } from '../common/protocol/primitives.ts';
 import { keyCheckOf, recordIdOf, WRAP_PLAINTEXT_BYTES, wrapPlaintext } from '../common/protocol/record.ts';
@@ -24,6 +25,7 @@ import { bytesField, codecField, readDocument, writeDocument } from './documents
 import { ClientError } from './errors.ts';
 import { hexOf } from './hex.ts';
 import type { UnlockedKey } from './keys.ts';
+import { checkKept } from './record-key.ts';
 import { size } from './text.ts';
 
 const OFFER_FORMAT = 'emrchain-record-offer';
@@ -113,7 +115,8 @@ export async function readOffer(path: string, chainId: Uint8Array): Promise<Reco
 
 /** The ciphertext of the patient's wrap, where there is one. */
 export function patientWrap(sidecar: Sidecar): Uint8Array | undefined {
-  return sidecar.kind === 'wraps' ? sidecar.wraps.find(({ to }) => to.kind === 'patient')?.ciphertext : undefined;
+  if (sidecar.kind === 'delivery') return undefined;
+  return sidecar.wraps.find(({ to }) => to.kind === 'patient')?.ciphertext;
 }
 
 /**
@@ -143,9 +146,15 @@ export function openWrap(
 /**
  * The owner's own check of an offer, before the signature.
  * @param document of the policy that the offer names, proven
- * @throws ClientError OFFER_NOT_YOURS, OFFER_BAD_WRAP
+ * @param epoch `sealingEpoch` of that policy, proven
+ * @throws ClientError OFFER_NOT_YOURS, OFFER_BAD_CAPSULE, OFFER_BAD_WRAP
  */
-export function checkOffer(offer: RecordOffer, key: UnlockedKey, document: PolicyDocument): void {
+export function checkOffer(
+  offer: RecordOffer,
+  key: UnlockedKey,
+  document: PolicyDocument,
+  epoch: CustodyEpochEntry | null,
+): void {
   const { call } = offer;
   if (!equalBytes(call.owner, key.account) || !equalBytes(call.content.ownerPublicKey, key.publicKey)) {
     throw new ClientError(
@@ -154,18 +163,33 @@ export function checkOffer(offer: RecordOffer, key: UnlockedKey, document: Polic
       'Use the key that the offer names (--as KEYNAME), or ask the writer for a new offer.',
     );
   }
-  if (!document.patientWrap) return;
   const sidecar = decodeSidecar(offer.sidecar);
-  const wrap = sidecar.ok ? patientWrap(sidecar.value) : undefined;
+  const subject = { ...subjectOf(offer), owner: call.owner };
+  const kept = sidecar.ok ? checkKept(offer.chainId, epoch, subject, call.content, sidecar.value) : sidecar;
+  if (!kept.ok) {
+    throw new ClientError(
+      'OFFER_BAD_CAPSULE',
+      `The key of this record would not be kept as it must be: ${kept.message}.`,
+      DO_NOT_SIGN,
+      { verdict: kept.code },
+    );
+  }
+  if (document.patientWrap) checkOwnWrap(key, sidecar.ok ? patientWrap(sidecar.value) : undefined, offer);
+}
+
+const DO_NOT_SIGN = 'Do not sign it. Tell the writer, and ask for a new offer.';
+
+/** @throws ClientError OFFER_BAD_WRAP */
+function checkOwnWrap({ privateKey }: UnlockedKey, wrap: Uint8Array | undefined, offer: RecordOffer): void {
   const opened =
     wrap === undefined
       ? reject('WRAP_MISSING', 'there is no wrap for the patient')
-      : openWrap(key.privateKey, wrap, subjectOf(offer), call.content.keyCheck);
+      : openWrap(privateKey, wrap, subjectOf(offer), offer.call.content.keyCheck);
   if (!opened.ok) {
     throw new ClientError(
       'OFFER_BAD_WRAP',
       `You would not get the key of this record: ${opened.message}.`,
-      'Do not sign it. Tell the writer, and ask for a new offer.',
+      DO_NOT_SIGN,
       { verdict: opened.code },
     );
   }

@@ -3,22 +3,19 @@
  * signed and wrong names its custodian. What the owner delivered on the chain is the way that needs no custodian.
  */
 import { equalBytes } from '../common/bytes.ts';
-import type { Verdict } from '../common/errors.ts';
-import { organisationEntry, deliveryEntry, stateKey } from '../common/protocol/state-entries.ts';
-import type { RecordVersionEntry, RequestEntry } from '../common/protocol/state-entries.ts';
+import {
+  deliveryEntry,
+  type RecordEntry,
+  type RecordVersionEntry,
+  type RequestEntry,
+  stateKey,
+} from '../common/protocol/state-entries.ts';
 import { decodeSidecar, sidecarHash } from '../common/protocol/transaction.ts';
-import { releaseSigningHash } from '../common/protocol/signing.ts';
-import type { ResultOf } from '../rpc/methods.ts';
 import type { ChainView } from './chain-view.ts';
 import { ClientError } from './errors.ts';
-import { fromHex, hexOf } from './hex.ts';
-import { openWrap } from './record-offer.ts';
-import { clean } from './text.ts';
-
-const RELEASE_WAIT_MS = 10_000;
-const RELEASE_SLACK_MS = 10_000;
-
-type Reply = ResultOf<'custody_getShare'>['replies'][number];
+import { fromHex } from './hex.ts';
+import { type Asked, askHolders, type Attempt, isDelivery, nameOf, openFor, tryReply } from './release-replies.ts';
+import { openByShares } from './release-shares.ts';
 
 export interface Release {
   /** 32 bytes. Erased by the caller. */
@@ -28,95 +25,44 @@ export interface Release {
   readonly complaints: readonly string[];
 }
 
-interface Attempt {
-  readonly view: ChainView;
-  readonly grant: RequestEntry;
-  readonly version: RecordVersionEntry;
-  readonly requestKey: Uint8Array;
-  readonly complaints: string[];
-}
-
 /**
  * @param requestKey private key of the request, 32 bytes
- * @throws ClientError KEY_NOT_RELEASED with what each holder said; those of calls
+ * @throws ClientError KEY_NOT_RELEASED with what each holder said, CAPSULE_WRONG_KEY; those of calls
  */
 export async function obtainKey(
   view: ChainView,
   grant: RequestEntry,
-  version: RecordVersionEntry,
+  proven: { readonly record: RecordEntry; readonly version: RecordVersionEntry },
   requestKey: Uint8Array,
 ): Promise<Release> {
-  const attempt: Attempt = { view, grant, version, requestKey, complaints: [] };
-  const { replies } = await view.rpc.call(
-    'custody_getShare',
-    { grantId: hexOf(grant.hash), timeoutMs: RELEASE_WAIT_MS },
-    { timeoutMs: RELEASE_WAIT_MS + RELEASE_SLACK_MS },
-  );
+  const attempt: Attempt = { view, grant, ...proven, requestKey, complaints: [] };
+  const isShared = proven.version.content.capsule.kind === 'threshold';
+  const found = isShared ? await openByShares(attempt) : await openByWraps(attempt);
+  if (found.key !== undefined) return { key: found.key, from: found.from, complaints: attempt.complaints };
+  const delivered = found.hadDelivery ? undefined : await tryDelivery(attempt);
+  if (delivered !== undefined) return { key: delivered, from: 'the owner', complaints: attempt.complaints };
+  throw found.error();
+}
+
+async function openByWraps(attempt: Attempt): Promise<Asked> {
+  const replies = await askHolders(attempt);
   for (const reply of replies) {
     const key = await tryReply(attempt, reply);
-    if (key !== undefined) return { key, from: nameOf(reply), complaints: attempt.complaints };
+    if (key !== undefined) return { key, from: nameOf(reply) };
   }
-  if (!replies.some(({ from, wrapped }) => from === 'owner' && wrapped !== null)) {
-    const key = await tryDelivery(attempt);
-    if (key !== undefined) return { key, from: 'the owner', complaints: attempt.complaints };
-  }
-  const said = attempt.complaints.length === 0 ? 'nobody answered' : attempt.complaints.join('; ');
-  throw new ClientError(
-    'KEY_NOT_RELEASED',
-    `Nobody released the key of this record: ${said}.`,
-    "Try again when the writing hospital's custodian is up, or ask the patient: emrchain access deliver REQUEST.",
-  );
+  return {
+    hadDelivery: replies.some(isDelivery),
+    error: () =>
+      new ClientError(
+        'KEY_NOT_RELEASED',
+        `Nobody released the key of this record: ${saidBy(attempt)}.`,
+        "Try again when the writing hospital's custodian is up, or ask the patient: emrchain access deliver REQUEST.",
+      ),
+  };
 }
 
-const nameOf = (reply: Reply): string =>
-  reply.from === 'owner' ? 'the owner' : `the custodian of ${clean(reply.orgId ?? 'nobody')}`;
-
-function open({ requestKey, version }: Attempt, wrapped: Uint8Array): Verdict<Uint8Array> {
-  return openWrap(requestKey, wrapped, version, version.content.keyCheck);
-}
-
-async function tryReply(attempt: Attempt, reply: Reply): Promise<Uint8Array | undefined> {
-  const { complaints } = attempt;
-  if (reply.wrapped === null) {
-    complaints.push(`${nameOf(reply)} refused: ${clean(reply.code ?? 'no reason')}, ${clean(reply.message ?? '')}`);
-    return undefined;
-  }
-  const wrapped = fromHex(reply.wrapped);
-  if (reply.from === 'custodian') {
-    const doubt = await custodianDoubt(attempt, reply, wrapped);
-    if (doubt !== undefined) {
-      complaints.push(doubt);
-      return undefined;
-    }
-  }
-  const opened = open(attempt, wrapped);
-  if (opened.ok) return opened.value;
-  complaints.push(
-    reply.from === 'custodian'
-      ? `${nameOf(reply)} SIGNED A WRONG ANSWER (${opened.message}): keep it as evidence`
-      : `${nameOf(reply)}: ${opened.message}`,
-  );
-  return undefined;
-}
-
-/** Why an answer is not the custodian's own; undefined if it is. */
-async function custodianDoubt(
-  { view, grant }: Attempt,
-  reply: Reply,
-  wrapped: Uint8Array,
-): Promise<string | undefined> {
-  const { orgId, signature, custodianKey } = reply;
-  if (orgId === null || signature === null || custodianKey === null) return 'an answer without a custodian';
-  const named = await view.find(stateKey.organisation(orgId), organisationEntry, 'the organisation');
-  const key = named?.value.custodianKey ?? null;
-  if (key === null || !equalBytes(key, fromHex(custodianKey, 64))) {
-    return `an answer in the name of ${clean(orgId)} is not signed by its custodian key`;
-  }
-  const message = releaseSigningHash(view.node.chainId, grant.hash, orgId, wrapped);
-  return view.engine.verify(key, message, fromHex(signature, 64))
-    ? undefined
-    : `an answer in the name of ${clean(orgId)} has a signature that does not verify`;
-}
+const saidBy = ({ complaints }: Attempt): string =>
+  complaints.length === 0 ? 'nobody answered' : complaints.join('; ');
 
 /** The owner's delivery, from the block that the proven state names. */
 async function tryDelivery(attempt: Attempt): Promise<Uint8Array | undefined> {
@@ -135,7 +81,7 @@ async function tryDelivery(attempt: Attempt): Promise<Uint8Array | undefined> {
       complaints.push('the node showed another delivery than the chain names');
       return undefined;
     }
-    const opened = open(attempt, sidecar.value.ciphertext);
+    const opened = openFor(attempt, sidecar.value.ciphertext);
     if (opened.ok) return opened.value;
     complaints.push(`the owner's delivery: ${opened.message}`);
   } catch (error) {

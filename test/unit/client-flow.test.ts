@@ -84,8 +84,8 @@ t.test('from the physician to the reader in another hospital', async (t) => {
   await t.test('the patient checks the offer before the signature', async (t) => {
     const received = await readOffer(offerPath, paula.view.node.chainId);
     const policy = await provenPolicy(paula.view, received.call.content.policyRef);
-    t.doesNotThrow(() => checkOffer(received, paula.key, policy.document));
-    t.throws(() => checkOffer(received, bob.key, policy.document), { code: 'OFFER_NOT_YOURS' });
+    t.doesNotThrow(() => checkOffer(received, paula.key, policy.document, null));
+    t.throws(() => checkOffer(received, bob.key, policy.document, null), { code: 'OFFER_NOT_YOURS' });
 
     const wrongKey = wrapPlaintext(new Uint8Array(32).fill(1), recordId, 1);
     const foreign = wrapPlaintext(new Uint8Array(32).fill(1), token('another record'), 1);
@@ -96,7 +96,7 @@ t.test('from the physician to the reader in another hospital', async (t) => {
       });
       const content = { ...received.call.content, sidecarHash: sidecarHash(sidecar) };
       const forged = { ...received, sidecar, call: { ...received.call, content } } as RecordOffer;
-      t.throws(() => checkOffer(forged, paula.key, policy.document), { code: 'OFFER_BAD_WRAP' });
+      t.throws(() => checkOffer(forged, paula.key, policy.document, null), { code: 'OFFER_BAD_WRAP' });
     }
     await writeConsent(consentPath, received, consentTo(received, paula.key));
   });

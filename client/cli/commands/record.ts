@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { SECTION_CLASSES } from '../../../common/protocol/record.ts';
+import { sealingEpoch } from '../../custody.ts';
 import { ClientError } from '../../errors.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { bytesToHex } from '../../../common/bytes.ts';
@@ -166,7 +167,7 @@ async function add(session: Session, options: AddOptions, path: string): Promise
   }
   const patient = await session.unlock(options.patientKey ?? '');
   const policy = await provenPolicy(view, offer.call.content.policyRef);
-  checkOffer(offer, patient, policy.document);
+  checkOffer(offer, patient, policy.document, await sealingEpoch(view, policy.document));
   return submitKept(session, offer, consentTo(offer, patient));
 }
 
@@ -237,7 +238,7 @@ async function consent(session: Session, options: { out: string; yes?: boolean }
   const [view, { key }] = [await session.view(), await session.sender()];
   const offer = await readOffer(file, view.node.chainId);
   const policy = await provenPolicy(view, offer.call.content.policyRef);
-  checkOffer(offer, key, policy.document);
+  checkOffer(offer, key, policy.document, await sealingEpoch(view, policy.document));
   const lines = [...fields(describeOffer(offer)), '', 'Under this policy:', ...policyLines(policy.document)];
   for (const line of lines) session.out.note(line);
   if (policy.document.patientWrap) session.out.note('Your client has opened its copy of the key: it is the record’s.');

@@ -1,0 +1,88 @@
+/**
+ * How the keys of records are kept, as the chain proves it: the epoch of the key that the custodians share, and what
+ * travelled beside the block that wrote a version. A node that could say "there is no such key yet" without proof would
+ * have a writer wrap a record's key to one custodian.
+ */
+import { equalBytes } from '../common/bytes.ts';
+import type { CapsuleLabel } from '../common/crypto/custody/capsule.ts';
+import { custodyEpochEntry, type CustodyEpochEntry } from '../common/protocol/custody.ts';
+import type { PolicyDocument } from '../common/protocol/policy.ts';
+import { organisationEntry, type RecordVersionEntry, stateKey } from '../common/protocol/state-entries.ts';
+import { encodeSidecar, type RecordContent, type Sidecar, sidecarHash } from '../common/protocol/transaction.ts';
+import type { ChainView } from './chain-view.ts';
+import { ClientError } from './errors.ts';
+import { fromHex, hexOf } from './hex.ts';
+
+/**
+ * The epoch whose shares open records; null where the custodians have made no key.
+ * @throws ClientError PROOF_INVALID, PROOF_MISSING, those of calls
+ */
+export async function activeEpoch(view: ChainView): Promise<CustodyEpochEntry | null> {
+  try {
+    const found = await view.presence(stateKey.custodyEpoch(), custodyEpochEntry, 'the custody key');
+    return found?.value ?? null;
+  } catch (error) {
+    // Absence may not be shown to everybody. But it needs no proof where there cannot be a key.
+    if (!(error instanceof ClientError) || error.code !== 'PROOF_SHOWS_OTHERS') throw error;
+    if (await hasCustodiansThroughout(view)) throw error;
+    return null;
+  }
+}
+
+/** The epoch that records under this policy are sealed under; null where they are not. */
+export const sealingEpoch = async (view: ChainView, policy: PolicyDocument): Promise<CustodyEpochEntry | null> =>
+  policy.custodian ? activeEpoch(view) : null;
+
+/** A key is made, and handed on, only while each validator's organisation runs a custodian. */
+async function hasCustodiansThroughout(view: ChainView): Promise<boolean> {
+  for (const { orgId } of view.validators) {
+    const { value } = await view.entry(stateKey.organisation(orgId), organisationEntry, `the organisation ${orgId}`);
+    if (value.custodianKey === null) return false;
+  }
+  return true;
+}
+
+/** What a version's capsule is bound to (custody protocol, section 5). */
+export const labelOf = (
+  chainId: Uint8Array,
+  record: { readonly recordId: Uint8Array; readonly version: number; readonly owner: Uint8Array },
+  content: Pick<RecordContent, 'policyRef' | 'dataDigest' | 'keyCheck'>,
+): CapsuleLabel => ({
+  chainId,
+  recordId: record.recordId,
+  version: record.version,
+  ownerId: record.owner,
+  policyRef: content.policyRef,
+  dataDigest: content.dataDigest,
+  keyCheck: content.keyCheck,
+});
+
+/**
+ * What travelled beside the block that wrote a version, whole: its hash is the one that the chain names.
+ * @throws ClientError WRAP_ERASED, PROOF_INVALID, and those of calls
+ */
+export async function sidecarOf(view: ChainView, entry: RecordVersionEntry): Promise<Sidecar> {
+  const { recordId, version, content } = entry;
+  const answer = await view.rpc.call('emr_getWraps', { recordId: hexOf(recordId), version });
+  if (answer.erased) {
+    throw new ClientError(
+      'WRAP_ERASED',
+      "This record's key was erased: nobody can read it any more.",
+      'Nothing can be done.',
+    );
+  }
+  const wraps = answer.wraps.map((wrap) => ({
+    to: wrap.to === 'patient' ? { kind: 'patient' as const } : { kind: 'custodian' as const, orgId: wrap.orgId ?? '' },
+    ciphertext: fromHex(wrap.ciphertext),
+  }));
+  const sidecar: Sidecar =
+    answer.c === null ? { kind: 'wraps', wraps } : { kind: 'sealed', c: fromHex(answer.c, 32), wraps };
+  if (!equalBytes(sidecarHash(encodeSidecar(sidecar)), content.sidecarHash)) {
+    throw new ClientError(
+      'PROOF_INVALID',
+      'The node showed another key of the record than the chain names.',
+      'Use another node (--rpc URL).',
+    );
+  }
+  return sidecar;
+}
