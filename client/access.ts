@@ -5,6 +5,7 @@
 import { equalBytes } from '../common/bytes.ts';
 import { publicKeyOf } from '../common/crypto/sm2.ts';
 import { newPrivateKey, selectSm2Engine } from '../common/native/sm2-select.ts';
+import { custodyDemandEntry } from '../common/protocol/custody.ts';
 import type { PolicyRule, Purpose } from '../common/protocol/policy.ts';
 import {
   policyEntry,
@@ -17,6 +18,7 @@ import { type AccessRequest, encodeSidecar, requestHashOf, sidecarHash } from '.
 import { sm2Encrypt } from '../common/crypto/sm2-encrypt.ts';
 import { wrapPlaintext } from '../common/protocol/record.ts';
 import type { ChainView, ProvenEntry } from './chain-view.ts';
+import { activeEpoch } from './custody.ts';
 import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 import type { Home } from './home.ts';
@@ -165,6 +167,41 @@ export async function deliver(
   const requestHash = requestHashOf(view.node.chainId, request.request);
   const call = { kind: 'access.deliver' as const, requestHash, sidecarHash: sidecarHash(sidecar) };
   return execute(view, { account: key.account, signer: key.signer }, call, { ...options, sidecar });
+}
+
+/**
+ * Calls on the custodians to post their shares on the chain, where they do not answer: who has none in the end is seen to
+ * have refused. Only where the record's key is shared; only the requester may.
+ */
+export function demandShares(
+  view: ChainView,
+  key: UnlockedKey,
+  request: RequestEntry,
+  options: SubmitOptions = {},
+): Promise<Committed> {
+  const requestHash = requestHashOf(view.node.chainId, request.request);
+  return execute(view, { account: key.account, signer: key.signer }, { kind: 'access.demand', requestHash }, options);
+}
+
+/** What the chain holds of a demand for shares: who has posted one, and who of the holders has not. */
+export interface Demanded {
+  readonly epoch: number;
+  readonly untilMs: number;
+  readonly posted: readonly string[];
+  readonly missing: readonly string[];
+  readonly needed: number;
+}
+
+/** Proven; null where nobody demanded, or where the shares are of an epoch that is over. */
+export async function demandedShares(view: ChainView, requestHash: Uint8Array): Promise<Demanded | null> {
+  const [demand, epoch] = await Promise.all([
+    view.find(stateKey.custodyDemand(requestHash), custodyDemandEntry, 'the demand for shares'),
+    activeEpoch(view),
+  ]);
+  if (demand === undefined || epoch === null || demand.value.epoch !== epoch.epoch) return null;
+  const posted = demand.value.shares.map(({ orgId }) => orgId);
+  const missing = epoch.holders.flatMap(({ orgId }) => (posted.includes(orgId) ? [] : [orgId]));
+  return { epoch: epoch.epoch, untilMs: demand.value.untilMs, posted, missing, needed: epoch.threshold };
 }
 
 export interface Revocation {

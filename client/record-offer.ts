@@ -79,6 +79,7 @@ export function describeOffer(offer: RecordOffer): readonly (readonly [string, s
     ['policy', hexOf(call.content.policyRef)],
     ['ciphertext', `${cidText(call.content.cid)}, ${size(call.content.sizeBytes)}`],
     ['digest', hexOf(call.content.dataDigest)],
+    ['custody', call.content.capsule.kind],
   ];
 }
 

@@ -1,30 +1,22 @@
 /** `emrchain access`: asking for a record, deciding on requests, revoking. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PURPOSES, type Purpose } from '../../../common/protocol/policy.ts';
-import { REQUEST_STATUSES, type RequestEntry } from '../../../common/protocol/state-entries.ts';
-import {
-  decide,
-  type Decision,
-  deliver,
-  policyOfRequest,
-  provenRequest,
-  requestAccess,
-  revocationStatus,
-} from '../../access.ts';
-import type { ChainView } from '../../chain-view.ts';
+import { REQUEST_STATUSES } from '../../../common/protocol/state-entries.ts';
+import { decide, type Decision, provenRequest, requestAccess, revocationStatus } from '../../access.ts';
 import { ClientError } from '../../errors.ts';
 import { explanationLines } from '../../explanation.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { toJson } from '../../json.ts';
 import { resolveAccount } from '../../keys.ts';
-import { ruleLines } from '../../policy-text.ts';
 import { listStoredRequests, pruneRequestKeys } from '../../request-keys.ts';
-import { clean, duration, fields, requireDuration, table, time } from '../../text.ts';
+import { clean, fields, requireDuration, table, time } from '../../text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import { txFields, txView } from '../execute.ts';
 import type { Result } from '../output.ts';
 import { gather, moreLine, parseLimit } from '../paging.ts';
 import type { Session } from '../session.ts';
+import { deliverKey, demand } from './access-keys.ts';
+import { requestFields, showBefore } from './access-shown.ts';
 
 const POLL_MS = 300;
 const DEFAULT_FINALITY_DEADLINE_MS = 60_000;
@@ -38,20 +30,6 @@ function requirePurpose(text: string): Purpose {
     `Give --purpose ${PURPOSES.join(', ')}.`,
   );
 }
-
-const requestFields = (entry: RequestEntry): readonly (readonly [string, string | number | null])[] => [
-  ['request', hexOf(entry.hash)],
-  ['record', hexOf(entry.request.recordId)],
-  ['version', entry.request.version],
-  ['owner', hexOf(entry.owner)],
-  ['hospital', entry.recordOrg],
-  ['requester', `${hexOf(entry.request.requester)} of ${entry.requesterOrg}`],
-  ['purpose', entry.request.purpose],
-  ['until', time(entry.request.notAfterMs)],
-  ['fresh key', hexOf(entry.request.requesterKey)],
-  ['policy', `${hexOf(entry.policyRef)}, version ${entry.request.policyVersion}, rule ${entry.request.ruleIndex}`],
-  ['status', entry.status],
-];
 
 interface RequestOptions {
   readonly purpose: string;
@@ -108,15 +86,6 @@ async function request(session: Session, options: RequestOptions, record: string
         : `Whoever must approve: emrchain access approve ${hexOf(asked.hash)}`,
     ],
   };
-}
-
-/** Shows all that is signed, decoded from what is signed. */
-async function showBefore(session: Session, view: ChainView, entry: RequestEntry): Promise<void> {
-  for (const line of fields(requestFields(entry))) session.out.note(line);
-  const policy = await policyOfRequest(view, entry);
-  const rule = policy?.document.rules[entry.request.ruleIndex];
-  if (rule !== undefined) for (const line of ruleLines(rule, entry.request.ruleIndex)) session.out.note(line);
-  session.out.note(`lasts ${duration(entry.request.notAfterMs - session.nowMs())} from now`);
 }
 
 const PAST: Readonly<Record<Decision['kind'], string>> = {
@@ -268,36 +237,6 @@ async function list(session: Session, options: ListOptions): Promise<Result> {
   };
 }
 
-async function deliverKey(session: Session, options: { wrapKey?: string; yes?: boolean }, id: string): Promise<Result> {
-  const { ownKey, provenRecord } = await import('../../record-get.ts');
-  const [view, key] = [await session.view(), await session.key()];
-  const hash = parseId(id, 32, 'request');
-  const { value: entry } = await provenRequest(view, hash);
-  if (entry.status !== 'granted') {
-    throw new ClientError(
-      'NOT_GRANTED',
-      `The request is ${entry.status}.`,
-      'A key is delivered to an active grant only.',
-    );
-  }
-  await showBefore(session, view, entry);
-  await session.confirm('Deliver the key of this record to the requester?', options.yes);
-  const proven = await provenRecord(view, entry.request.recordId, entry.request.version);
-  const wrapKey =
-    options.wrapKey === undefined ? key : { ...(await session.unlock(options.wrapKey)), account: key.account };
-  const recordKey = await ownKey(view, wrapKey, proven);
-  const committed = await deliver(view, key, entry, recordKey, session.submitOptions());
-  recordKey.fill(0);
-  session.out.progressDone();
-  return {
-    json: { requestHash: hexOf(hash), delivered: true, tx: txView(committed) },
-    text: [
-      'The key is on the chain, for the requester alone.',
-      ...fields([['request', hexOf(hash)], ...txFields(committed)]),
-    ],
-  };
-}
-
 export const descriptor: CommandDescriptor = {
   build(command, run) {
     command
@@ -348,6 +287,13 @@ export const descriptor: CommandDescriptor = {
       .option('--active', 'active grants only')
       .option('--limit <n>', 'at most so many')
       .action(run(list));
+    command
+      .command('demand <request>')
+      .description(
+        'as the requester: call on the custodians to post their shares on the chain, where they do not answer',
+      )
+      .option('--yes', 'do not ask')
+      .action(run(demand));
     command
       .command('deliver <request>')
       .description('as the owner: give the key to a granted request on the chain, without a custodian')
