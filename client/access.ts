@@ -203,17 +203,3 @@ export async function demandedShares(view: ChainView, requestHash: Uint8Array): 
   const missing = epoch.holders.flatMap(({ orgId }) => (posted.includes(orgId) ? [] : [orgId]));
   return { epoch: epoch.epoch, untilMs: demand.value.untilMs, posted, missing, needed: epoch.threshold };
 }
-
-export interface Revocation {
-  readonly final: boolean;
-  readonly executedBy: readonly string[];
-  readonly quorum: number;
-}
-
-/** Whether a revocation has reached a quorum of the validators: before, some holder of keys may not know of it. */
-export async function revocationStatus(view: ChainView, hash: Uint8Array): Promise<Revocation> {
-  const { final, executedBy, quorum, status } = await view.rpc.call('acl_getRevocationStatus', {
-    requestHash: hexOf(hash),
-  });
-  return { final: final && status === 'revoked' && executedBy.length >= quorum, executedBy, quorum };
-}

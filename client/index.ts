@@ -9,8 +9,6 @@ export {
   demandShares,
   provenRequest,
   requestAccess,
-  type Revocation,
-  revocationStatus,
 } from './access.ts';
 export { downloadBlob, type Progress, uploadBlob } from './blob-transfer.ts';
 export { ChainChecker, verifyBundle } from './chain-bundle.ts';
@@ -43,6 +41,7 @@ export {
   writeOffer,
 } from './record-offer.ts';
 export { obtainKey, type Release } from './release.ts';
+export { type Revocation, revocationStatus } from './revocation.ts';
 export { DEFAULT_RPC_URL, RpcClient } from './rpc-client.ts';
 export { callOf, countersigned, possessed, readStatement, type Statement, writeStatement } from './statements.ts';
 export { tokenOf } from './tokens.ts';

@@ -6,7 +6,6 @@
  */
 import { equalBytes } from '../common/bytes.ts';
 import {
-  bool,
   bytes,
   type Codec,
   decode,
@@ -31,6 +30,9 @@ import {
 } from '../common/protocol/block.ts';
 import { type Hash, hash32, height, MAX_VALIDATORS, type Signature, signature } from '../common/protocol/primitives.ts';
 import { consensusSigningHash, type VoteKind, voteSigningHash } from '../common/protocol/signing.ts';
+import { INCARNATION_BYTES, status, statusFields, statusSigningHash } from '../common/protocol/status.ts';
+
+export { INCARNATION_BYTES };
 
 /** A block with what is derived from its header bytes. Made by `proposedBlock` (or by the host that built it) alone. */
 export interface ProposedBlock {
@@ -76,21 +78,9 @@ const newView = struct({
   viewChanges: list(viewChangeProof, MAX_VALIDATORS),
 });
 
-/** Random, made anew by each process: tells two that use one key, and one from before a restart, apart [R5]. */
-export const INCARNATION_BYTES = 16;
 /** Two processes at a time, and a height and the next: three kinds of votes, and a view change, for each. */
 const MAX_ECHOED_PROMISES = 8;
 
-const statusFields = {
-  height,
-  hash: hash32,
-  view: uint(),
-  incarnation: bytes(INCARNATION_BYTES),
-  /** Has promised nothing since it started, and waits for echoes [R5]. */
-  asking: bool,
-};
-/** The committed head of the sender, and its view at the next height. */
-const status = struct(statusFields);
 const heardStatus = struct({ ...statusFields, signature });
 /** A status as somebody else hands it on. */
 export type HeardStatus = TypeOf<typeof heardStatus>;
@@ -202,7 +192,7 @@ export function signingHash(chainId: Hash, message: UnsignedMessage): Hash {
     case 'newView':
       return consensusSigningHash(chainId, 'newview', encode(newView, message));
     case 'status':
-      return consensusSigningHash(chainId, 'status', encode(status, message));
+      return statusSigningHash(chainId, message);
     case 'echo':
       return consensusSigningHash(chainId, 'echo', encode(echo, message));
     default:

@@ -292,6 +292,8 @@ export interface ValidatorLiveness {
   readonly lastSeenMs: TimeMs | null;
   /** Height that its last signed Status claims to have executed; null as above. */
   readonly executedHeight: Height | null;
+  /** Canonical bytes of that Status, and the validator's signature over `statusSigningHash`; null as above. */
+  readonly signedStatus: { readonly body: Uint8Array; readonly signature: Uint8Array } | null;
 }
 
 export interface ConsensusPort {

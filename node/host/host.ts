@@ -252,6 +252,7 @@ export class Host {
         return this.#ports.safety.persist(effect.record, effect.block);
       case 'broadcast': {
         const message = this.#sign(effect.message);
+        this.#ports.observations.noteOwn(message);
         this.#send(message, null);
         const { validatorsHash } = this.#position.head;
         following.push({ kind: 'input', input: { kind: 'message', message: ownMessage(message), validatorsHash } });

@@ -2,10 +2,12 @@
  * What this node has seen of consensus, for operators: who signs, who is silent, in which phase it stands and since
  * when, whose clock differs. Facts alone: what they mean is judged in alarms/judge.ts, and nothing here decides anything.
  */
+import { encode } from '../../common/codec.ts';
 import type { Certificate } from '../../common/protocol/block.ts';
 import type { Address, Height, TimeMs } from '../../common/protocol/primitives.ts';
 import type { Validator, ValidatorSet } from '../../common/protocol/validator-set.ts';
-import type { SignedMessage } from '../../consensus/messages.ts';
+import { status } from '../../common/protocol/status.ts';
+import type { Signed, SignedMessage, Status } from '../../consensus/messages.ts';
 import type { Report } from '../../consensus/types.ts';
 import { hashKey } from '../verification/hash-key.ts';
 
@@ -22,6 +24,14 @@ export interface ValidatorSeen {
   readonly lastSeenMs: TimeMs | null;
   /** As its last signed status says. */
   readonly executedHeight: Height | null;
+  /** That status: shown to others, it is the validator's receipt for what it has executed. */
+  readonly signedStatus: SignedStatus | null;
+}
+
+export interface SignedStatus {
+  /** Canonical bytes of `status` (common/protocol/status.ts). */
+  readonly body: Uint8Array;
+  readonly signature: Uint8Array;
 }
 
 export interface Misbehaviour {
@@ -37,6 +47,7 @@ interface Seen {
   lastSignedHeight: Height | null;
   lastSeenMs: TimeMs | null;
   executedHeight: Height | null;
+  signedStatus: Signed<Status> | null;
   /** When this node learnt that it is a validator. */
   readonly knownSinceMs: TimeMs;
   clock: { readonly offsetMs: number; readonly atMs: TimeMs } | null;
@@ -132,12 +143,24 @@ export class Observations {
     this.#dueSinceMs = due ? (this.#dueSinceMs ?? nowMs) : null;
   }
 
-  noteMessage({ validator, body }: SignedMessage, nowMs: TimeMs): void {
-    const member = this.#validators[validator];
+  noteMessage(message: SignedMessage, nowMs: TimeMs): void {
+    const member = this.#validators[message.validator];
     if (member === undefined) return;
-    const seen = this.#entry(member.address);
-    seen.lastSeenMs = nowMs;
-    if (body.kind === 'status') seen.executedHeight = body.height;
+    this.#entry(member.address).lastSeenMs = nowMs;
+    this.#noteStatus(member.address, message);
+  }
+
+  /** What this node signs itself: nobody sends it to it. */
+  noteOwn(message: SignedMessage): void {
+    const member = this.#validators[message.validator];
+    if (member !== undefined) this.#noteStatus(member.address, message);
+  }
+
+  #noteStatus(address: Address, { validator, signature, body }: SignedMessage): void {
+    if (body.kind !== 'status') return;
+    const seen = this.#entry(address);
+    seen.executedHeight = body.height;
+    seen.signedStatus = { validator, signature, body };
   }
 
   /** A fresh proposal came in: its time was taken from the proposer's clock a moment ago. */
@@ -166,8 +189,9 @@ export class Observations {
   }
 
   of(address: Address): Omit<ValidatorSeen, 'address'> & { readonly knownSinceMs: TimeMs } {
-    const { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs } = this.#entry(address);
-    return { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs };
+    const { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs, signedStatus: of } = this.#entry(address);
+    const signedStatus = of && { body: encode(status, of.body), signature: of.signature };
+    return { lastSignedHeight, lastSeenMs, executedHeight, knownSinceMs, signedStatus };
   }
 
   /** The validator's clock less this node's, as its last fresh proposal showed it; null if that is long ago. */
@@ -211,6 +235,7 @@ export class Observations {
       lastSignedHeight: null,
       lastSeenMs: null,
       executedHeight: null,
+      signedStatus: null,
       knownSinceMs: this.#lastProgressMs,
       clock: null,
     };

@@ -76,13 +76,33 @@ export function aclHandlers(service: Service): Handlers<MethodsOf<'acl'>> {
         .filter(
           ({ executedHeight }) => revokedHeight !== null && executedHeight !== null && executedHeight >= revokedHeight,
         )
-        .map(({ address }) => address);
+        .filter(({ address }) => set.some((member) => equalBytes(member.address, address)));
       const executedBy = set
-        .filter(({ address }) => executed.some((one) => equalBytes(one, address)))
+        .filter((member) => executed.some(({ address }) => equalBytes(address, member.address)))
         .map(({ orgId }) => orgId);
+      const receipts = executed.flatMap(({ address, signedStatus }) =>
+        signedStatus === null
+          ? []
+          : [
+              {
+                address: toHex(address),
+                status: toHex(signedStatus.body),
+                signature: toHex(signedStatus.signature),
+              },
+            ],
+      );
       const quorum = quorumSize(set.length);
       const final = executedBy.length >= quorum;
-      return { requestHash, status: entry.status, revokedHeight, executedBy, quorum, final, ...atOf(at) };
+      return {
+        requestHash,
+        status: entry.status,
+        revokedHeight,
+        executedBy,
+        receipts,
+        quorum,
+        final,
+        ...atOf(at),
+      };
     },
     async acl_getAccount({ account, prove = false }, call) {
       const id = bytesOf(account);

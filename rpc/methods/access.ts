@@ -1,5 +1,6 @@
 /** acl_* and gov_*: accounts, roles, requests, grants, audit, governance. */
 import { PROPOSAL_STATUSES } from '../../common/protocol/state-entries.ts';
+import { MAX_STATUS_BYTES } from '../../common/protocol/status.ts';
 import * as s from '../schema.ts';
 import {
   account,
@@ -82,6 +83,8 @@ export const aclMethods = {
       /** Null unless it was revoked. */
       revokedHeight: s.nullable(height),
       executedBy: s.list(orgId),
+      /** Their signed statuses: whoever knows the validators counts them without believing this node. */
+      receipts: s.list(s.object({ address, status: s.hexUpTo(MAX_STATUS_BYTES, 1), signature: s.hex(64) })),
       quorum: s.integer(),
       final: s.bool,
       ...at,

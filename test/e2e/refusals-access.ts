@@ -4,7 +4,7 @@ import { newPrivateKey, selectSm2Engine } from '../../common/native/sm2-select.t
 import { publicKeyOf } from '../../common/crypto/sm2.ts';
 import type { Purpose } from '../../common/protocol/policy.ts';
 import { requestHashOf } from '../../common/protocol/transaction.ts';
-import { revocationStatus } from '../../client/access.ts';
+import { revocationStatus } from '../../client/revocation.ts';
 import { hexOf } from '../../client/hex.ts';
 import { randomNonce } from '../../client/randomness.ts';
 import { findGrant } from '../../client/record-get.ts';

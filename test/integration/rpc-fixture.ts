@@ -19,7 +19,8 @@ import { type Receipt, encodeReceipt, receiptsRootOf } from '../../common/protoc
 import { formatRpcToken } from '../../common/protocol/rpc-token.ts';
 import { rpcAuthSigningHash, voteSigningHash } from '../../common/protocol/signing.ts';
 import { recordVersionEntry, stateKey } from '../../common/protocol/state-entries.ts';
-import { decode } from '../../common/codec.ts';
+import { decode, encode } from '../../common/codec.ts';
+import { status, statusSigningHash } from '../../common/protocol/status.ts';
 import { decodeSidecar, decodeTransaction, encodeSidecar } from '../../common/protocol/transaction.ts';
 import { quorumSize, validatorSetHash } from '../../common/protocol/validator-set.ts';
 import { CustodyNotes } from '../../node/custody/custody-notes.ts';
@@ -168,6 +169,8 @@ export interface Knobs {
   connectedPeers: number;
   /** Height that each validator says it has executed; null: the head. */
   executed: (number | null)[];
+  /** Height that each one has signed, where the node claims another in its name. */
+  signed: (number | null)[];
   release: (signal: AbortSignal) => AsyncIterable<ReleaseReply>;
   blobQuotaBytes: number;
   /** Every read of the state waits for it. */
@@ -198,6 +201,7 @@ export function testNode(world: ChainWorld): TestNode {
     syncing: false,
     connectedPeers: 3,
     executed: [null, null, null, null],
+    signed: [null, null, null, null],
     release: noReplies,
     blobQuotaBytes: 64 * 1024 * 1024,
     beforeRead: () => Promise.resolve(),
@@ -399,13 +403,20 @@ export function testNode(world: ChainWorld): TestNode {
         phase: 'idle',
       }),
       validators: () =>
-        members.map(({ address }, index) => ({
-          address,
-          connected: index <= knobs.connectedPeers,
-          lastSignedHeight: position().height,
-          lastSeenMs: nowMs(),
-          executedHeight: knobs.executed[index] ?? position().height,
-        })),
+        members.map(({ address, publicKey }, index) => {
+          const executedHeight = knobs.executed[index] ?? position().height;
+          const height = knobs.signed[index] ?? executedHeight;
+          const said = { height, hash: world.head.hash, view: 0, incarnation: new Uint8Array(16), asking: false };
+          const signature = signerOf(publicKey).sign(statusSigningHash(world.chainId, said));
+          return {
+            address,
+            connected: index <= knobs.connectedPeers,
+            lastSignedHeight: position().height,
+            lastSeenMs: nowMs(),
+            executedHeight,
+            signedStatus: { body: encode(status, said), signature },
+          };
+        }),
     },
     network: {
       peers: () =>

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { decide, deliver, provenRequest, requestAccess, revocationStatus } from '../../client/access.ts';
+import { decide, deliver, provenRequest, requestAccess } from '../../client/access.ts';
 import { provenPolicy } from '../../client/policies.ts';
 import { awaitReplicas, type NewRecord, prepareOffer, submitOffer } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, ownKey, provenRecord } from '../../client/record-get.ts';
@@ -17,6 +17,7 @@ import {
   writeConsent,
   writeOffer,
 } from '../../client/record-offer.ts';
+import { revocationStatus } from '../../client/revocation.ts';
 import { findStoredRequest, listStoredRequests, openRequestKey, pruneRequestKeys } from '../../client/request-keys.ts';
 import { encodeSidecar, sidecarHash } from '../../common/protocol/transaction.ts';
 import { sm2Encrypt } from '../../common/crypto/sm2-encrypt.ts';
@@ -217,8 +218,17 @@ t.test('from the physician to the reader in another hospital', async (t) => {
     await decide(paula.view, paula.key, value, { kind: 'revoke', reason: 'NO_LONGER' }, options(clients));
     clients.node.knobs.executed = [null, 0, 0, 0];
     t.match(await revocationStatus(paula.view, asked.hash), { final: false, quorum: 3 });
+    const orgs = world.genesis.validators.map(({ orgId }) => orgId);
     clients.node.knobs.executed = [null, null, null, 0];
-    t.match(await revocationStatus(paula.view, asked.hash), { final: true });
+    t.match(await revocationStatus(paula.view, asked.hash), { final: true, executedBy: orgs.slice(0, 3) });
+    clients.node.knobs.executed = [null, null, null, null];
+    clients.node.knobs.signed = [null, null, 0, 0];
+    t.match(
+      await revocationStatus(paula.view, asked.hash),
+      { final: false, executedBy: orgs.slice(0, 2) },
+      'what the node claims and nobody signed does not count',
+    );
+    clients.node.knobs.signed = [null, null, null, null];
     t.equal(
       await codeOf(findGrant(bob.view, bob.home, bob.key.account, recordId, { nowMs: world.now })),
       'GRANT_REVOKED',

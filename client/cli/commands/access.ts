@@ -2,12 +2,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { PURPOSES, type Purpose } from '../../../common/protocol/policy.ts';
 import { REQUEST_STATUSES } from '../../../common/protocol/state-entries.ts';
-import { decide, type Decision, provenRequest, requestAccess, revocationStatus } from '../../access.ts';
+import { decide, type Decision, provenRequest, requestAccess } from '../../access.ts';
 import { ClientError } from '../../errors.ts';
 import { explanationLines } from '../../explanation.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { toJson } from '../../json.ts';
 import { resolveAccount } from '../../keys.ts';
+import { revocationStatus } from '../../revocation.ts';
 import { listStoredRequests, pruneRequestKeys } from '../../request-keys.ts';
 import { clean, fields, requireDuration, table, time } from '../../text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
