@@ -75,7 +75,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
     "The patient's key was replaced meanwhile: make a new offer and let the patient consent again.",
   STORAGE_QUOTA: "The organisation's storage is used up: a governance vote can raise orgStorageBytes.",
   BLOB_QUOTA: "The organisation's storage is used up: a governance vote can raise orgStorageBytes.",
+  CUSTODIAN_WRAP_REFUSED: 'The custodians share a key by now: make the offer again, and let the patient consent again.',
+  CAPSULE_NOT_ALLOWED: 'Make the offer again: the custodians share no key for records under this policy.',
+  BAD_CAPSULE: 'Make the offer again with this program: the sealed key was changed on the way.',
   // Access
+  RECORD_NOT_SHARED:
+    'One custodian has this key alone: emrchain record get asks it, and emrchain access deliver goes around it.',
+  DEMAND_OPEN: 'Wait for the demand that is open: emrchain record get uses what it brings.',
   PURPOSE_NOT_ALLOWED: 'emrchain policy show ID says which purposes each rule allows.',
   DURATION_TOO_LONG: 'Ask for a shorter time: --for DURATION; emrchain policy show ID has the longest of each rule.',
   POLICY_CHANGED: 'Ask again: the policy changed since.',

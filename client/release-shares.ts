@@ -25,7 +25,7 @@ import { type OfferedShare, type Opening, openWithShares, type SealedRecord } fr
 
 /**
  * Asks all holders; once more where the epoch has changed meanwhile, since shares of two epochs do not fit.
- * @throws ClientError CAPSULE_WRONG_KEY, WRAP_ERASED, PROOF_INVALID, those of calls
+ * @throws ClientError SEALED_WRONG_KEY, WRAP_ERASED, PROOF_INVALID, those of calls
  */
 export async function openByShares(attempt: Attempt): Promise<Asked> {
   let epoch = requireEpoch(attempt);
@@ -127,7 +127,7 @@ const listed = (orgIds: readonly string[]): string => orgIds.map((orgId) => clea
 
 const wrongKey = ({ version }: Attempt, { by }: Opening): ClientError =>
   new ClientError(
-    'CAPSULE_WRONG_KEY',
+    'SEALED_WRONG_KEY',
     `The custodians of ${listed(by)} gave proven shares, and what was sealed is not the key of this record: ` +
       `its writer, ${hexOf(version.writer)} of ${clean(version.orgId)}, sealed something else.`,
     TELL_THE_WRITER,

@@ -27,7 +27,7 @@ export interface Release {
 
 /**
  * @param requestKey private key of the request, 32 bytes
- * @throws ClientError KEY_NOT_RELEASED with what each holder said, CAPSULE_WRONG_KEY; those of calls
+ * @throws ClientError KEY_NOT_RELEASED with what each holder said, SEALED_WRONG_KEY; those of calls
  */
 export async function obtainKey(
   view: ChainView,

@@ -30,7 +30,7 @@ import { get, list, type StateReads } from './state-reads.ts';
 export type RecordView = 'full' | 'request' | 'none';
 
 /** Events about things that every enrolled account may see. */
-const COMMON_EVENT = /^(?:gov|policy|node)\./;
+const COMMON_EVENT = /^(?:gov|policy|node|custody)\./;
 
 export class Scope {
   readonly caller: Caller;

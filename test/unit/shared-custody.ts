@@ -50,7 +50,7 @@ export function shareOf(
   const Q = rawToPoint(record.requesterKey);
   assert(capsule.ok && Q !== undefined, 'a capsule and a key');
   const index = epoch.holders.findIndex((holder) => holder.orgId === orgId) + 1;
-  const x = change.x ?? secrets.get(orgId);
+  const x = change.x ?? secrets.get(orgId) ?? 0n;
   const context = {
     chainId: record.chainId,
     epoch: epoch.epoch,
