@@ -5,7 +5,7 @@
  * oracle for other capsules (custody protocol, section 5.2).
  */
 import { equalBytes } from '../../common/bytes.ts';
-import { decodePoint } from '../../common/crypto/curve.ts';
+import { decodePublicPoint } from '../../common/crypto/public-arithmetic.ts';
 import { checkCapsule, encodeLabel } from '../../common/crypto/custody/capsule.ts';
 import { assert, type Verdict } from '../../common/errors.ts';
 import { capsuleBytesOf, type SealedCapsule } from '../../common/protocol/custody.ts';
@@ -56,7 +56,7 @@ const PROVEN = new WeakSet<RecordContent>();
 function checkSealed({ chainId }: TxContext, keeping: Keeping, capsule: SealedCapsule, { c }: Sealed): Verdict {
   const { content, recordId, version, owner } = keeping;
   if (PROVEN.has(content)) return OK;
-  const X = decodePoint(capsule.key);
+  const X = decodePublicPoint(capsule.key);
   assert(X !== undefined, 'the key of an epoch is a point');
   const { policyRef, dataDigest, keyCheck } = content;
   const label = encodeLabel({ chainId, recordId, version, policyRef, ownerId: owner, dataDigest, keyCheck });

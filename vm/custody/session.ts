@@ -2,7 +2,8 @@
  * The custody session and the custody epoch as the state has them: who receives, who deals, opening and closing. What
  * moves a session on is in outcome.ts, what custodians say in it in steps.ts.
  */
-import { decodePoint, type CurvePoint } from '../../common/crypto/curve.ts';
+import type { CurvePoint } from '../../common/crypto/curve.ts';
+import { decodePublicPoint } from '../../common/crypto/public-arithmetic.ts';
 import { type Dealing, type EncryptionKey, type Session, storedDealing } from '../../common/crypto/custody/dealing.ts';
 import { assert } from '../../common/errors.ts';
 import {
@@ -153,7 +154,7 @@ export function requireEpoch(state: Overlay): CustodyEpochEntry {
 
 /** A point that was checked before it was stored. */
 export function storedPoint(bytes: Uint8Array | null | undefined): CurvePoint {
-  const point = bytes instanceof Uint8Array ? decodePoint(bytes) : undefined;
+  const point = bytes instanceof Uint8Array ? decodePublicPoint(bytes) : undefined;
   assert(point !== undefined, 'a stored point was checked');
   return point;
 }

@@ -3,7 +3,7 @@
  * encrypted to, a dealing, a complaint, that it has its share. Everything is checked here, by public data alone.
  */
 import { equalBytes } from '../../common/bytes.ts';
-import { decodePoint } from '../../common/crypto/curve.ts';
+import { decodePublicPoint } from '../../common/crypto/public-arithmetic.ts';
 import { checkDealing, checkEncryptionKey, judge, parseComplaint } from '../../common/crypto/custody/dealing.ts';
 import { checkShareProof } from '../../common/crypto/custody/shared-key.ts';
 import { accept, type Verdict } from '../../common/errors.ts';
@@ -66,7 +66,7 @@ export function announceKey(ctx: NodeContext, call: CallOf<'node.custodyAnnounce
     return refuse('CUSTODIAN_KEY_WRONG', ctx.node.member.orgId);
   }
   if (session.keys[index - 1] !== null) return refuse('CUSTODY_SAID_ALREADY');
-  const P = decodePoint(call.key);
+  const P = decodePublicPoint(call.key);
   if (P === undefined || !checkEncryptionKey(formulaSession(session), { index, P }, call.proof)) {
     return refuse('BAD_CUSTODY_PROOF');
   }

@@ -22,6 +22,7 @@ import {
   SCALAR_BYTES,
 } from '../curve.ts';
 import { H, hq, kdf, tlv } from '../hash.ts';
+import { decodePublicPoint } from '../public-arithmetic.ts';
 import { hedgedScalar, type RandomBytes } from '../sm2.ts';
 import { recommit, respond } from './proofs.ts';
 
@@ -90,8 +91,8 @@ export function parseCapsule(bytes: Uint8Array): Verdict<Capsule> {
   if (bytes.length !== CAPSULE_BYTES) return reject('CAPSULE_MALFORMED', `a capsule has ${CAPSULE_BYTES} bytes`);
   const cOffset = 2 * COMPRESSED_BYTES;
   const eOffset = cOffset + RECORD_KEY_BYTES;
-  const U = decodePoint(bytes.subarray(0, COMPRESSED_BYTES));
-  const Ubar = decodePoint(bytes.subarray(COMPRESSED_BYTES, cOffset));
+  const U = decodePublicPoint(bytes.subarray(0, COMPRESSED_BYTES));
+  const Ubar = decodePublicPoint(bytes.subarray(COMPRESSED_BYTES, cOffset));
   const e = decodeScalar(bytes.subarray(eOffset, eOffset + SCALAR_BYTES));
   const f = decodeScalar(bytes.subarray(eOffset + SCALAR_BYTES));
   if (U === undefined || Ubar === undefined || e === undefined || f === undefined)

@@ -12,7 +12,6 @@ import { accept, assert, reject, type Verdict } from '../../errors.ts';
 import {
   COMPRESSED_BYTES,
   type CurvePoint,
-  decodePoint,
   decodeScalar,
   encodePoint,
   encodeScalar,
@@ -21,6 +20,7 @@ import {
   SCALAR_BYTES,
 } from '../curve.ts';
 import { hq, kdf, tlv } from '../hash.ts';
+import { decodePublicPoint } from '../public-arithmetic.ts';
 import { hedgedScalar, type RandomBytes } from '../sm2.ts';
 import {
   checkEqualLogs,
@@ -148,7 +148,7 @@ export function deal(
 function parsePoints(bytes: Uint8Array): CurvePoint[] | undefined {
   const points: CurvePoint[] = [];
   for (let offset = 0; offset < bytes.length; offset += COMPRESSED_BYTES) {
-    const point = decodePoint(bytes.subarray(offset, offset + COMPRESSED_BYTES));
+    const point = decodePublicPoint(bytes.subarray(offset, offset + COMPRESSED_BYTES));
     if (point === undefined) return undefined;
     points.push(point);
   }
@@ -258,7 +258,7 @@ export function parseComplaint(
   bytes: Uint8Array,
 ): { readonly accuser: number; readonly dealer: number; readonly K: CurvePoint } | undefined {
   if (bytes.length !== COMPLAINT_BYTES) return undefined;
-  const K = decodePoint(bytes.subarray(4, 4 + COMPRESSED_BYTES));
+  const K = decodePublicPoint(bytes.subarray(4, 4 + COMPRESSED_BYTES));
   const [accuser, dealer] = [readU16be(bytes, 0) as number, readU16be(bytes, 2) as number];
   return K === undefined ? undefined : { accuser, dealer, K };
 }

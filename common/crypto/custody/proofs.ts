@@ -16,6 +16,7 @@ import {
   SCALAR_BYTES,
 } from '../curve.ts';
 import { hq } from '../hash.ts';
+import { negated, publicSum } from '../public-arithmetic.ts';
 import { hedgedScalar, type RandomBytes } from '../sm2.ts';
 
 /** Challenge and one response, 32 bytes each. */
@@ -23,7 +24,8 @@ export const PROOF_BYTES = 2 * SCALAR_BYTES;
 
 /** a * P - e * Q for public scalars: a commitment as its verifier recomputes it. Undefined where it is O. */
 export function recommit(a: bigint, P: CurvePoint, e: bigint, Q: CurvePoint): CurvePoint | undefined {
-  const point = P.mulAddUnsafe(a, Q, e === 0n ? 0n : CURVE_ORDER - e);
+  const rest = { scalar: negated(e), point: Q };
+  const point = P === GENERATOR ? publicSum(a, [rest]) : publicSum(0n, [{ scalar: a, point: P }, rest]);
   return point.is0() ? undefined : point;
 }
 

@@ -14,9 +14,7 @@ import { concatBytes, readU16be, u16be, u32be } from '../../bytes.ts';
 import { accept, assert, reject, type Verdict } from '../../errors.ts';
 import {
   COMPRESSED_BYTES,
-  CURVE_ORDER,
   type CurvePoint,
-  decodePoint,
   decodeScalar,
   encodePoint,
   encodeScalar,
@@ -24,6 +22,7 @@ import {
   SCALAR_BYTES,
 } from '../curve.ts';
 import { hq, tlv } from '../hash.ts';
+import { decodePublicPoint, negated, publicSum } from '../public-arithmetic.ts';
 import { drawBytes, type RandomBytes } from '../sm2.ts';
 import { recommit, respond } from './proofs.ts';
 import { interpolateAtZero } from './sharing.ts';
@@ -99,8 +98,8 @@ export function parseReleaseShare(bytes: Uint8Array): Verdict<ReleaseShare> {
   const index = readU16be(bytes, 0);
   if (bytes.length !== RELEASE_SHARE_BYTES || index === undefined)
     return reject('SHARE_MALFORMED', `a share has ${RELEASE_SHARE_BYTES} bytes`);
-  const R = decodePoint(bytes.subarray(2, 2 + COMPRESSED_BYTES));
-  const V = decodePoint(bytes.subarray(2 + COMPRESSED_BYTES, 2 + 2 * COMPRESSED_BYTES));
+  const R = decodePublicPoint(bytes.subarray(2, 2 + COMPRESSED_BYTES));
+  const V = decodePublicPoint(bytes.subarray(2 + COMPRESSED_BYTES, 2 + 2 * COMPRESSED_BYTES));
   if (R === undefined || V === undefined) return reject('SHARE_MALFORMED', 'a point of the share is not canonical');
   return accept({ index, R, V });
 }
@@ -122,7 +121,11 @@ export function checkReleaseShare(bytes: Uint8Array, context: ReleaseContext, ho
     return reject('SHARE_MALFORMED', 'a number of the share is not canonical');
   const A1 = recommit(z1, GENERATOR, e, holder.X);
   const A2 = recommit(z2, GENERATOR, e, R);
-  const A3 = context.U.mulAddUnsafe(z1, context.Q, z2).add(V.multiplyUnsafe(e === 0n ? 0n : CURVE_ORDER - e));
+  const A3 = publicSum(0n, [
+    { scalar: z1, point: context.U },
+    { scalar: z2, point: context.Q },
+    { scalar: negated(e), point: V },
+  ]);
   if (A1 === undefined || A2 === undefined || A3.is0()) return reject('SHARE_PROOF', 'the proof is degenerate');
   return challenge(contextBytes(context, holder), [R, V, A1, A2, A3]) === e
     ? parsed

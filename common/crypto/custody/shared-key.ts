@@ -4,8 +4,9 @@
  */
 import { u16be } from '../../bytes.ts';
 import { accept, assert, reject, type Verdict } from '../../errors.ts';
-import { CURVE_ORDER, type CurvePoint, encodePoint, GENERATOR, INFINITY } from '../curve.ts';
+import { CURVE_ORDER, type CurvePoint, encodePoint, GENERATOR } from '../curve.ts';
 import { tlv } from '../hash.ts';
+import { publicSum } from '../public-arithmetic.ts';
 import type { RandomBytes } from '../sm2.ts';
 import type { Dealing, Session } from './dealing.ts';
 import { checkKnowledge, proveKnowledge } from './proofs.ts';
@@ -31,11 +32,14 @@ function keyOf(session: Session, dealings: readonly Dealing[], weights: Weights)
     weights,
   );
   const commitment = Array.from({ length: session.t }, (_, k) =>
-    dealings.reduce((sum, dealing, at) => {
-      const point = dealing.commitment[k];
-      assert(point !== undefined, 'a checked dealing has t points');
-      return sum.add(point.multiplyUnsafe(weight[at] as bigint));
-    }, INFINITY),
+    publicSum(
+      0n,
+      dealings.map((dealing, at) => {
+        const point = dealing.commitment[k];
+        assert(point !== undefined, 'a checked dealing has t points');
+        return { scalar: weight[at] as bigint, point };
+      }),
+    ),
   );
   const X = commitment[0] as CurvePoint;
   const holders = Array.from({ length: session.n }, (_, k) => commitmentAt(commitment, k + 1));

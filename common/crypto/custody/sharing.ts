@@ -6,6 +6,7 @@
  */
 import { assert } from '../../errors.ts';
 import { CURVE_ORDER, type CurvePoint, GENERATOR, INFINITY, invertModOrder, modOrder } from '../curve.ts';
+import { publicSum } from '../public-arithmetic.ts';
 
 /** Largest index: a holder is a validator, of which there are at most 31. */
 export const MAX_HOLDERS = 31;
@@ -64,5 +65,8 @@ export function lagrangeAtZero(indices: readonly number[]): readonly bigint[] {
 export function interpolateAtZero(indices: readonly number[], points: readonly CurvePoint[]): CurvePoint {
   assert(points.length === indices.length, 'a point for each index');
   const lambda = lagrangeAtZero(indices);
-  return points.reduce((sum, point, k) => sum.add(point.multiplyUnsafe(lambda[k] as bigint)), INFINITY);
+  return publicSum(
+    0n,
+    points.map((point, k) => ({ scalar: lambda[k] as bigint, point })),
+  );
 }

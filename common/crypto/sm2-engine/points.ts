@@ -10,7 +10,7 @@ import { instantiate } from './instance.ts';
 import type { Sm2Exports } from './instance.ts';
 
 /** What the module has room for. */
-const SUM_POINTS_MAX = 8;
+export const SUM_POINTS_MAX = 8;
 
 export interface PointTerm {
   /** 0..n-1 */
