@@ -7,9 +7,10 @@ import { writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { parseArgs } from 'node:util';
 import { crypto } from './crypto.ts';
+import { custody } from './custody.ts';
 import type { Bench, Report, Row } from './measure.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { crypto };
+const BENCHES: Readonly<Record<string, Bench>> = { crypto, custody };
 
 const machine = {
   processor: cpus()[0]?.model ?? 'unknown',
