@@ -28,7 +28,7 @@ import { expireCandidacy, openCandidacy } from './candidacies.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, counted, emit, OK, type TxContext } from './context.ts';
 import { followSet, hasHandovers, openRefresh, openRemoval, waitsForCustody } from './custody/handover.ts';
-import { overrideSession } from './custody/outcome.ts';
+import { overrideSession, waitsForReceivers } from './custody/outcome.ts';
 import { epochOf, sessionOf } from './custody/session.ts';
 import { claimKey, unusedKey } from './keys.ts';
 import { CUSTODY_DEAL_MS, MAX_PROPOSALS_PER_ORG } from './limits.ts';
@@ -70,8 +70,8 @@ function checkCustodyVote(
 ): Verdict {
   const session = sessionOf(state);
   if (proposal.kind === 'overrideCustody') {
-    const isOpen = session !== undefined && equalBytes(session.id, proposal.sessionId);
-    return isOpen ? OK : refuse('CUSTODY_SESSION_UNKNOWN');
+    if (session === undefined || !equalBytes(session.id, proposal.sessionId)) return refuse('CUSTODY_SESSION_UNKNOWN');
+    return waitsForReceivers(session) ? OK : refuse('CUSTODY_WRONG_PHASE', session.phase);
   }
   if (epochOf(state) === undefined) return refuse('CUSTODY_NOT_ACTIVE');
   return session === undefined ? OK : refuse('CUSTODY_SESSION_OPEN');

@@ -34,6 +34,9 @@ const FINAL_CODES: ReadonlySet<string> = new Set([
   'TX_EXPIRED',
   'CHAIN_ID_MISMATCH',
   'UNSUPPORTED_VERSION',
+  'BAD_CAPSULE',
+  'BAD_DEALING',
+  'CUSTODY_SAID_ALREADY',
 ]);
 
 export interface MempoolPorts {

@@ -14,6 +14,7 @@ import {
 } from '../../common/crypto/custody/dealing.ts';
 import { createReleaseShare } from '../../common/crypto/custody/release-share.ts';
 import { proveShare, secretShare } from '../../common/crypto/custody/shared-key.ts';
+import { interpolateAtZero } from '../../common/crypto/custody/sharing.ts';
 import { H, hq } from '../../common/crypto/hash.ts';
 import type { RandomBytes } from '../../common/crypto/sm2.ts';
 import {
@@ -275,4 +276,22 @@ export class Custodians {
     const share = createReleaseShare(context, holder, this.shares.get(`${epoch} ${orgId}`)!, seeded);
     return { kind: 'node.custodyShare', requestHash, share };
   }
+}
+
+/** The holders' shares are of the key, whichever threshold of them is asked. */
+export function holds({ epoch }: Custodians): boolean {
+  const points = epoch.holders.map(({ share }) => decodePoint(share)!);
+  const all = points.map((_, k) => k + 1);
+  const subsets = all.map((without) => all.filter((k) => k !== without).slice(0, epoch.threshold));
+  return subsets.every(
+    (subset) =>
+      hexOf(
+        encodePoint(
+          interpolateAtZero(
+            subset,
+            subset.map((k) => points[k - 1]!),
+          ),
+        ),
+      ) === hexOf(epoch.key),
+  );
 }

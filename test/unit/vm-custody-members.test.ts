@@ -4,15 +4,17 @@ import { encode } from '../../common/codec.ts';
 import { custodyDemandEntry } from '../../common/protocol/custody.ts';
 import { organisationEntry, stateKey } from '../../common/protocol/state-entries.ts';
 import type { Proposal } from '../../common/protocol/transaction.ts';
+import { quorumSize } from '../../common/protocol/validator-set.ts';
 import { blockDue } from '../../vm/index.ts';
 import { CUSTODY_DEAL_MS } from '../../vm/limits.ts';
-import { Custodians, typesOf } from './vm-custodians.ts';
+import { Custodians, holds, typesOf } from './vm-custodians.ts';
 import { people } from './vm-hospitals.ts';
 import { Seats } from './vm-seats.ts';
 import { A, type Actor, B, C, D, DAY, HOUR, newKey, owner, World } from './vm-world.ts';
 
 const E = 'hospital-e';
 const F = 'hospital-f';
+const G = 'hospital-g';
 
 /** A world, its seats and its custodians. */
 function setting(founders: ConstructorParameters<typeof World>[0] = {}) {
@@ -237,6 +239,53 @@ t.test('refresh: new shares of the same key for the same holders', async (t) => 
   t.notSame(epoch.holders, before.holders);
   t.equal(world.state.get(stateKey.custodySession()), undefined);
 });
+
+t.test(
+  'four become seven and four again, with a dealer that is absent and one that cheats; the key stays',
+  async (t) => {
+    const on = setting();
+    const { world, seats, custodians } = on;
+    custodians.make();
+    const { key } = custodians.epoch;
+    const voters = () =>
+      orgsOf(seats.validators)
+        .slice(0, quorumSize(seats.validators.length))
+        .map((org) => org.slice(-1));
+    /** Who is absent deals nothing; who cheats sends the victim a false part, and is found out. */
+    const step = (absent: string | null, cheat: string | null, victim: string): void => {
+      custodians.announceAll();
+      for (const org of custodians.dealers.filter((dealer) => dealer !== absent)) {
+        custodians.do(org, custodians.dealing(org, org === cheat ? { victim } : {}));
+      }
+      if (cheat !== null) custodians.do(victim, custodians.complaint(victim, cheat));
+      world.pass(CUSTODY_DEAL_MS);
+      custodians.confirmAll();
+    };
+    const join = (orgId: string, absent: string | null, cheat: string | null): void => {
+      const node = newcomer(on, orgId, newKey().publicKey, voters());
+      seats.candidacy(node, voters());
+      step(absent, cheat, orgId);
+      world.do(node, seats.readyCall());
+      t.same(orgsOf(custodians.epoch.holders), orgsOf(seats.validators));
+    };
+    const leave = (orgId: string, absent: string | null, cheat: string | null): void => {
+      seats.enact({ kind: 'removeValidator', orgId }, `admin@${voters().at(-1)}`, voters());
+      step(absent, cheat, G);
+      t.same(orgsOf(custodians.epoch.holders), orgsOf(seats.validators));
+    };
+    join(E, null, A);
+    join(F, B, null);
+    join(G, C, D);
+    t.match(custodians.epoch, { epoch: 4, threshold: 5 });
+    leave(A, A, D);
+    leave(B, B, D);
+    leave(C, null, D);
+    t.same(orgsOf(custodians.epoch.holders), [D, E, F, G]);
+    t.match(custodians.epoch, { epoch: 7, threshold: 3 });
+    t.same(custodians.epoch.key, key);
+    t.ok(holds(custodians));
+  },
+);
 
 t.test('a demand is for the shares of one epoch', async (t) => {
   const { world, seats, custodians } = setting(people);

@@ -101,6 +101,10 @@ function advanceConfirm(ctx: Context, session: CustodySessionEntry): void {
   fulfilHandover(ctx, session);
 }
 
+/** Whether the phase is one that a vote can let go on. */
+export const waitsForReceivers = ({ phase }: CustodySessionEntry): boolean =>
+  phase === 'announce' || phase === 'confirm';
+
 /** By vote: the phase that waits for receivers goes on without those that are missing, once a threshold is there. */
 export function overrideSession(ctx: Context): void {
   const session = sessionOf(ctx.state);
