@@ -42,7 +42,7 @@ async function hasCustodiansThroughout(view: ChainView): Promise<boolean> {
   return true;
 }
 
-/** What a version's capsule is bound to (custody protocol, section 5). */
+/** What a version's capsule is bound to (custody protocol, section 5.2). */
 export const labelOf = (
   chainId: Uint8Array,
   record: { readonly recordId: Uint8Array; readonly version: number; readonly owner: Uint8Array },

@@ -1,5 +1,5 @@
 /**
- * From the masked shares of several holders to a record's key (custody protocol, section 7). Pure: no node is asked here.
+ * From the masked shares of several holders to a record's key (custody protocol, section 12.4). Pure: no node is asked here.
  *
  * The key check of the record decides. Shares are tried first and judged only where they do not open the record, so that
  * who is honest costs nothing; then each is checked against its holder, and what is false is named and left out.

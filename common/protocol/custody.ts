@@ -1,6 +1,6 @@
 /**
  * Threshold custody on the chain: how the key that records are sealed under is made by the custodians of all validators'
- * organisations, handed on when the set of them changes, and used. Formulas: docs/custody-protocol.md, sections 3 to 9.
+ * organisations, handed on when the set of them changes, and used. Formulas: docs/custody-protocol.md, section 12.
  *
  * A session makes or hands on the key. Its phases are counted by the chain alone:
  *

@@ -1,6 +1,6 @@
 /**
  * The custodian's part in custody sessions: from the state as it is proven to what it wants to be said next, and the secrets
- * that come of it (docs/custody-protocol.md, sections 3 and 4). It speaks through its node, which can keep its word back and
+ * that come of it (docs/custody-protocol.md, section 12). It speaks through its node, which can keep its word back and
  * cannot change it.
  *
  * DANGER, in this order: a secret is on disk before what follows from it leaves; a share is handed on only to a set that the

@@ -2,7 +2,7 @@
  * How a record's key may be kept: wrapped to the patient and to the hospital's custodian while no custody epoch is
  * active; once one is, sealed under the key that all custodians share wherever the policy wants a custodian. A capsule that
  * fails its check is never stored, and shares are computed for stored capsules alone: that keeps holders from being an
- * oracle for other capsules (custody protocol, section 5.2).
+ * oracle for other capsules (custody protocol, section 12.3).
  */
 import { equalBytes } from '../../common/bytes.ts';
 import { decodePublicPoint } from '../../common/crypto/public-arithmetic.ts';

@@ -1,6 +1,6 @@
 /**
  * What becomes of a custody session: from phase to phase by what has been said in it, never by a clock of anybody's, up
- * to the epoch that it makes (custody protocol, sections 3.2 and 4). A session never ends for lateness: it waits.
+ * to the epoch that it makes (custody protocol, sections 12.1 and 12.2). A session never ends for lateness: it waits.
  */
 import { equalBytes } from '../../common/bytes.ts';
 import { encodePoint } from '../../common/crypto/curve.ts';
