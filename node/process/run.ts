@@ -100,6 +100,7 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   );
   await listen(rpc, settings);
   await node.start();
+  custody.start();
   ciphertext.service.start();
   return {
     keepSnapshot: () => node.snapshots.createLatest(),

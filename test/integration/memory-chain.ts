@@ -76,7 +76,7 @@ export class MemoryChain implements ChainPort, StatePort {
       return { tx: tx.value, sidecar: opened?.value ?? null };
     });
     const built = buildBlock(
-      this.#stateReader(),
+      this.reader,
       { chainId: this.#chainId, height, timestampMs, parentStateRoot: before.header.stateRoot },
       checked,
     );
@@ -124,7 +124,8 @@ export class MemoryChain implements ChainPort, StatePort {
     return this.#blocks.at(-1) as KeptBlock;
   }
 
-  #stateReader(): StateReader {
+  /** The state after the last block. */
+  get reader(): StateReader {
     const { root } = this.#last();
     return { get: (key) => get(this.#reader, root, key), range: (range) => iterate(this.#reader, root, range) };
   }
@@ -168,6 +169,12 @@ export class MemoryChain implements ChainPort, StatePort {
     });
     return Promise.resolve({ at: { height, hash }, answers });
   }
+}
+
+/** A record's key under the key that the custodians share; without it, it is wrapped to the custodian. */
+interface Sealed {
+  readonly capsule: RecordContent['capsule'];
+  readonly c: Uint8Array;
 }
 
 /** Somebody of a hospital who writes, or reads. */
@@ -236,17 +243,23 @@ export class Story {
   /** The transaction of a record that says of its ciphertext what it is told to, with its sidecar. */
   record(
     blob: { readonly cid: Uint8Array; readonly sizeBytes: number; readonly dataDigest: Uint8Array },
-    more: { readonly nonce?: Uint8Array; readonly keyCheck?: Uint8Array; readonly custodianWrap?: Uint8Array } = {},
+    more: {
+      readonly nonce?: Uint8Array;
+      readonly keyCheck?: Uint8Array;
+      readonly custodianWrap?: Uint8Array;
+      readonly sealed?: Sealed;
+    } = {},
   ) {
     const blank = new Uint8Array(165).fill(7);
     const toCustodian = {
       to: { kind: 'custodian' as const, orgId: this.writer.orgId },
       ciphertext: more.custodianWrap ?? blank,
     };
-    const wraps: Sidecar = {
-      kind: 'wraps',
-      wraps: [{ to: { kind: 'patient' }, ciphertext: blank }, ...(this.#custodian ? [toCustodian] : [])],
-    };
+    const toPatient = { to: { kind: 'patient' as const }, ciphertext: blank };
+    const wraps: Sidecar =
+      more.sealed === undefined
+        ? { kind: 'wraps', wraps: [toPatient, ...(this.#custodian ? [toCustodian] : [])] }
+        : { kind: 'sealed', c: more.sealed.c, wraps: [toPatient] };
     const sidecar = encodeSidecar(wraps);
     const { cid, sizeBytes, dataDigest } = blob;
     const content: RecordContent = {
@@ -257,7 +270,7 @@ export class Story {
       categoryToken: fresh('category'),
       headerHash: fresh('header'),
       keyCheck: more.keyCheck ?? new Uint8Array(16),
-      capsule: { kind: 'direct' },
+      capsule: more.sealed?.capsule ?? { kind: 'direct' },
       sidecarHash: sidecarHash(sidecar),
       ownerPublicKey: this.patient.publicKey,
       ownerSignature: new Uint8Array(64),
@@ -276,7 +289,18 @@ export class Story {
   }
 
   /** Asks for a record and has the patient approve, in two blocks. @returns the grant's id */
-  grant(recordId: Uint8Array, requester: Person, requesterKey: Uint8Array, minutes = 60): Uint8Array {
+  grant(recordId: Uint8Array, requester: Person, requesterKey: Uint8Array): Uint8Array {
+    const requestHash = this.ask(recordId, requester, requesterKey);
+    this.approve(requestHash);
+    return requestHash;
+  }
+
+  approve(requestHash: Uint8Array): void {
+    this.chain.commit([this.sign(this.patient, { kind: 'access.approve', requestHash })]);
+  }
+
+  /** Asks for a record, in a block. @returns the request's hash */
+  ask(recordId: Uint8Array, requester: Person, requesterKey: Uint8Array): Uint8Array {
     const request: AccessRequest = {
       recordId,
       version: 1,
@@ -285,14 +309,13 @@ export class Story {
       purpose: 'TREAT',
       ruleIndex: 0,
       policyVersion: 1,
-      notAfterMs: Math.max(Date.now(), this.chain.head().timestampMs) + minutes * 60_000,
+      notAfterMs: Math.max(Date.now(), this.chain.head().timestampMs) + 3_600_000,
       nonce: fresh('request').slice(0, 16),
     };
     const requestHash = requestHashOf(this.chain.chainId(), request);
     // Obligations are discharged before execution, elsewhere: the proof of possession is not looked at here.
     const ask: Call = { kind: 'access.request', request, possession: new Uint8Array(64) };
     this.chain.commit([this.sign(requester.signer, ask)]);
-    this.chain.commit([this.sign(this.patient, { kind: 'access.approve', requestHash })]);
     return requestHash;
   }
 
