@@ -127,7 +127,7 @@ export class Devnet {
     for (const hospital of this.hospitals) await requireFreePort(hospital.rpcPort);
     for (const hospital of this.hospitals) {
       this.startNode(hospital.orgId);
-      this.#startCustodian(hospital);
+      this.startCustodian(hospital.orgId);
     }
     await this.waitReady(this.hospitals.map((h) => h.orgId));
   }
@@ -141,10 +141,12 @@ export class Devnet {
     );
   }
 
-  #startCustodian({ orgId, dir }: Hospital): void {
+  /** @param script as in `startNode` */
+  startCustodian(orgId: string, script = CUSTODIAN_MAIN): void {
+    const { dir } = this.hospital(orgId);
     this.#custodians.set(
       orgId,
-      startService(`custodian ${orgId}`, CUSTODIAN_MAIN, ['--dir', dir], join(dir, 'custodian.log'), this.#env),
+      startService(`custodian ${orgId}`, script, ['--dir', dir], join(dir, 'custodian.log'), this.#env),
     );
   }
 
@@ -184,6 +186,13 @@ export class Devnet {
   /** kill -9: no goodbye, nothing flushed. */
   async killNode(orgId: string): Promise<void> {
     const service = this.#nodes.get(orgId);
+    service?.kill('SIGKILL');
+    await service?.ended;
+  }
+
+  /** As `killNode`, the custodian of a hospital. */
+  async killCustodian(orgId: string): Promise<void> {
+    const service = this.#custodians.get(orgId);
     service?.kill('SIGKILL');
     await service?.ended;
   }
