@@ -27,7 +27,15 @@ import { createAccount } from './accounts.ts';
 import { expireCandidacy, openCandidacy } from './candidacies.ts';
 import { refuse } from './codes.ts';
 import { type Context, count, counted, emit, OK, type TxContext } from './context.ts';
-import { followSet, hasHandovers, openRefresh, openRemoval, waitsForCustody } from './custody/handover.ts';
+import {
+  abandonHandover,
+  followSet,
+  hasHandovers,
+  openRefresh,
+  openRemoval,
+  serveCandidates,
+  waitsForCustody,
+} from './custody/handover.ts';
 import { overrideSession, waitsForReceivers } from './custody/outcome.ts';
 import { epochOf, sessionOf } from './custody/session.ts';
 import { claimKey, unusedKey } from './keys.ts';
@@ -175,8 +183,12 @@ function accepted(ctx: TxContext, proposal: ProposalEntry): void {
   emit(ctx, 'gov.accepted', { objectId: proposal.id, detail: proposal.proposal.kind });
 }
 
+/** Nobody has decided on it in time, or custodians have not done in time what it takes. */
 export function expireProposal(ctx: Context, id: Hash): void {
-  concludeProposal(ctx, id, 'expired', null);
+  if (proposalOf(ctx, id).status === 'open') return concludeProposal(ctx, id, 'expired', null);
+  concludeProposal(ctx, id, 'failed', 'CUSTODY_NOT_PREPARED');
+  abandonHandover(ctx, id, 'CUSTODY_NOT_PREPARED');
+  serveCandidates(ctx);
 }
 
 /** Brings an accepted proposal into effect, or marks it failed where what it wanted is not possible any more. */
@@ -210,6 +222,13 @@ export function failCandidacy(ctx: Context, id: Hash): void {
   expireCandidacy(ctx, { ...found, proposal });
 }
 
+/** As `awaitReady`, and as long as a vote may take: whoever refuses new shares keeps other changes waiting no longer. */
+function awaitHolders(ctx: Context, proposal: ProposalEntry): false {
+  const closesMs = ctx.now + ctx.params.governanceTtlMs;
+  ctx.state.put(emptyEntry, stateKey.deadline(closesMs, 'proposal', proposal.id), {});
+  return awaitReady(ctx, { ...proposal, closesMs });
+}
+
 /** @returns whether it is in effect with that; else the proposal waits for a candidate or for custodians */
 function apply(ctx: Context, of: ProposalEntry, proposal: Proposal): boolean {
   switch (proposal.kind) {
@@ -230,7 +249,7 @@ function apply(ctx: Context, of: ProposalEntry, proposal: Proposal): boolean {
       return true;
     case 'refreshCustody':
       openRefresh(ctx, of);
-      return awaitReady(ctx, of);
+      return awaitHolders(ctx, of);
     case 'addValidator':
       openCandidacy(ctx, of, proposal);
       return awaitReady(ctx, of);
@@ -245,7 +264,7 @@ function apply(ctx: Context, of: ProposalEntry, proposal: Proposal): boolean {
 function remove(ctx: Context, of: ProposalEntry, proposal: Extract<Proposal, { kind: 'removeValidator' }>): boolean {
   if (hasHandovers(ctx)) {
     openRemoval(ctx, of, proposal.orgId);
-    return awaitReady(ctx, of);
+    return awaitHolders(ctx, of);
   }
   applyMembership(ctx, proposal);
   followSet(ctx);

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { encode } from '../../common/codec.ts';
 import { custodyDemandEntry } from '../../common/protocol/custody.ts';
-import { organisationEntry, stateKey } from '../../common/protocol/state-entries.ts';
+import { organisationEntry, proposalEntry, stateKey } from '../../common/protocol/state-entries.ts';
 import type { Proposal } from '../../common/protocol/transaction.ts';
 import { quorumSize } from '../../common/protocol/validator-set.ts';
 import { blockDue } from '../../vm/index.ts';
@@ -159,6 +159,26 @@ t.test('who leaves may be silent', async (t) => {
   world.pass(CUSTODY_DEAL_MS);
   custodians.confirmAll();
   t.same(orgsOf(seats.validators), [A, C, D, E]);
+});
+
+t.test('custodians that make no new shares keep other changes waiting no longer than a vote may', async (t) => {
+  const { world, seats, custodians } = withFive();
+  const id = seats.enact({ kind: 'removeValidator', orgId: B }, 'admin@a', FIVE);
+  const { closesMs } = custodians.read(proposalEntry, stateKey.proposal(id))!;
+  t.equal(closesMs, world.now - 1 + world.genesis.params.governanceTtlMs);
+  custodians.announceAll();
+  world.now = closesMs - 1;
+  world.commit();
+  t.equal(custodians.isOpen, true);
+  t.same(typesOf(world.pass(1)), ['gov.failed', 'custody.closed']);
+  t.equal(seats.status(id), 'failed CUSTODY_NOT_PREPARED');
+  t.equal(seats.validators.length, 5);
+  t.notOk(custodians.isOpen);
+  t.equal(blockDue(world.state).nextDeadlineMs, null);
+  const again = seats.enact({ kind: 'removeValidator', orgId: B }, 'admin@a', FIVE);
+  custodians.make();
+  t.equal(seats.status(again), 'effective');
+  t.equal(blockDue(world.state).nextDeadlineMs, null, 'no deadline is left behind');
 });
 
 t.test('what has become impossible meanwhile has failed', async (t) => {
