@@ -37,6 +37,13 @@ export interface Hospital {
   readonly rpcPort: number;
 }
 
+/** As custody_getStatus shows it. */
+export interface CustodyKey {
+  readonly key: string;
+  readonly threshold: number;
+  readonly holders: readonly { readonly orgId: string }[];
+}
+
 interface Plan {
   readonly hospitals: readonly Omit<Hospital, 'dir'>[];
 }
@@ -177,6 +184,23 @@ export class Devnet {
     );
   }
 
+  /** Waits until every node shows the key that the custodians share: they make it by themselves after the start. */
+  async waitCustodyKey(): Promise<CustodyKey> {
+    const keys = await Promise.all(
+      this.hospitals.map(async ({ orgId, rpcUrl }) => {
+        let found: CustodyKey | null = null;
+        const services = [...this.#nodes.values(), ...this.#custodians.values()];
+        const look = async (): Promise<boolean> => {
+          found = ((await ask(rpcUrl, 'custody_getStatus'))['epoch'] ?? null) as CustodyKey | null;
+          return found !== null;
+        };
+        await waitFor(`${orgId} shows no custody key`, services, look, READY_MS);
+        return found as unknown as CustodyKey;
+      }),
+    );
+    return keys[0] as CustodyKey;
+  }
+
   hospital(orgId: string): Hospital {
     const found = this.hospitals.find((h) => h.orgId === orgId);
     if (found === undefined) throw new EmrError('UNKNOWN_HOSPITAL', `there is no ${orgId} in this network`);
@@ -229,16 +253,20 @@ export function childEnvironment(dir: string): NodeJS.ProcessEnv {
   };
 }
 
-async function heightOf(rpcUrl: string): Promise<number> {
+/** One call without a token; an answer without a result is an empty one. */
+async function ask(rpcUrl: string, method: string): Promise<Readonly<Record<string, unknown>>> {
   const response = await fetch(`${rpcUrl}/rpc`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'chain_getHeight', params: {} }),
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method, params: {} }),
     signal: AbortSignal.timeout(5_000),
   });
-  const { result } = (await response.json()) as { result?: { height?: number } };
-  return result?.height ?? -1;
+  const { result } = (await response.json()) as { result?: Readonly<Record<string, unknown>> };
+  return result ?? {};
 }
+
+const heightOf = async (rpcUrl: string): Promise<number> =>
+  Number((await ask(rpcUrl, 'chain_getHeight'))['height'] ?? -1);
 
 async function isReady(url: string): Promise<boolean> {
   try {
