@@ -215,6 +215,8 @@ export class Consortium {
     });
     await before(devnet);
     await devnet.start();
+    // What is written before the custodians have their key is kept otherwise than what is written after.
+    await devnet.waitCustodyKey();
     const home = new Home(join(dir, 'people', 'everybody'));
     const nodes: PinnedNode[] = [];
     for (const { rpcUrl } of devnet.hospitals) nodes.push(await meetNode(home, new RpcClient(rpcUrl)));

@@ -55,7 +55,8 @@ async function stillWorks(t: Test, pids: ReadonlyMap<string, number>): Promise<v
   t.ok(committed.height > before.height, 'the attacked node commits');
   await consortium.settled();
   const { replies } = await wang.view.rpc.call('custody_getShare', { grantId: hexOf(grant), timeoutMs: 10_000 });
-  t.match(replies, [{ from: 'custodian', code: null }], 'its custodian releases to whom it should');
+  const shares = replies.filter(({ share }) => share !== null);
+  t.equal(shares.length, 3, 'the custodians release to whom they should');
   t.same(devnet.pids(), pids, 'no node was started again');
   for (const [orgId, pid] of pids) {
     const peak = await peakBytes(pid);
