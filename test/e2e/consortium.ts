@@ -215,8 +215,6 @@ export class Consortium {
     });
     await before(devnet);
     await devnet.start();
-    // What is written before the custodians have their key is kept otherwise than what is written after.
-    await devnet.waitCustodyKey();
     const home = new Home(join(dir, 'people', 'everybody'));
     const nodes: PinnedNode[] = [];
     for (const { rpcUrl } of devnet.hospitals) nodes.push(await meetNode(home, new RpcClient(rpcUrl)));
@@ -307,6 +305,8 @@ export class Consortium {
 
   /** An offer and the call that its patient has signed; nothing of it is on the chain yet. */
   async offer(writer: Person, patient: Person, path: string, policyRef: Uint8Array) {
+    // What is written before the custodians have their key is kept otherwise than what is written after.
+    await this.devnet.waitCustodyKey();
     const record: NewRecord = {
       path,
       contentType: 'application/octet-stream',
