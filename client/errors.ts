@@ -78,6 +78,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
   CUSTODIAN_WRAP_REFUSED: 'The custodians share a key by now: make the offer again, and let the patient consent again.',
   CAPSULE_NOT_ALLOWED: 'Make the offer again: the custodians share no key for records under this policy.',
   BAD_CAPSULE: 'Make the offer again with this program: the sealed key was changed on the way.',
+  // Backup of a custodian's share
+  CUSTODY_PART_INVALID: 'Fetch the file again from its officer: backup writes parts, open-part what restore takes.',
+  CUSTODY_PART_OTHER_OFFICER: 'Name the key that the part was made for (--as KEYNAME), or take the own part.',
+  CUSTODY_PART_OTHER_CUSTODIAN: 'Put the custodian key back that made the backup: keys/custodian.json in --dir.',
+  CUSTODY_PART_FALSE: "Take the third officer's part in its place, and ask the officer that is named.",
+  CUSTODY_PARTS_DIFFER: 'Take the files of two officers that belong to one backup.',
+  CUSTODY_SEAL_BROKEN: 'Put the file back from a copy, or move it away and run the command again.',
   // Access
   RECORD_NOT_SHARED:
     'One custodian has this key alone: emrchain record get asks it, and emrchain access deliver goes around it.',

@@ -27,7 +27,7 @@ import { Heads, type HeadsOptions } from './heads.ts';
 import { judgeDemand, type Judgement, judgeShare, type ShareJudgement } from './judge.ts';
 import { judgeSession } from './judge-session.ts';
 import { RateLimit } from './rate-limit.ts';
-import type { SealedStore } from './sealed-store.ts';
+import type { SealedStore } from '../../common/native/custody-store.ts';
 import { SessionKeeper } from './session-keeper.ts';
 
 /** Answers are idempotent: the same grant gets the same bytes while they are in here, some 300 bytes each. */

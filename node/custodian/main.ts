@@ -24,8 +24,8 @@ import { genesisBlock } from '../execution/genesis-block.ts';
 import { Custodian } from './custodian.ts';
 import type { SeenHeads } from './judge.ts';
 import { openMemory } from './memory.ts';
-import { Seal } from './seal.ts';
-import { SealedStore } from './sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { serveCustodian } from './socket.ts';
 
 /** How long answers under way may take when the process is told to end. */

@@ -17,7 +17,7 @@ import { custodyAnnounceHash } from '../../common/protocol/custody.ts';
 import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
 import type { CustodyStep } from '../../common/protocol/release.ts';
 import type { ProvenCustody, ProvenEpoch, ProvenSession } from './judge-session.ts';
-import type { SealedStore } from './sealed-store.ts';
+import type { SealedStore } from '../../common/native/custody-store.ts';
 import { SessionDealings } from './session-dealings.ts';
 import { waits } from './waits.ts';
 

@@ -14,8 +14,8 @@ import { subjectOf } from '../../client/record-offer.ts';
 import { bytesToHex } from '../../common/bytes.ts';
 import { openKeystore } from '../../common/native/keystore.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
-import { Seal } from '../../node/custodian/seal.ts';
-import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { Consortium, until } from './consortium.ts';
 import { refusalOf } from './refusals.ts';
 

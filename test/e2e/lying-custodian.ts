@@ -15,8 +15,8 @@ import { parseGenesisFile } from '../../config/genesis-file.ts';
 import { parseNodeConfig } from '../../config/node-config.ts';
 import { Custodian } from '../../node/custodian/custodian.ts';
 import { openMemory } from '../../node/custodian/memory.ts';
-import { Seal } from '../../node/custodian/seal.ts';
-import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { serveCustodian } from '../../node/custodian/socket.ts';
 import { equalBytes } from '../../common/bytes.ts';
 

@@ -8,8 +8,8 @@ import { deal } from '../../common/crypto/custody/dealing.ts';
 import { lagrangeAtZero } from '../../common/crypto/custody/sharing.ts';
 import { confirmSet, readConfirmedSets } from '../../common/native/custody-confirmed.ts';
 import { newPrivateKey } from '../../common/native/sm2-select.ts';
-import { Seal } from '../../node/custodian/seal.ts';
-import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { waits } from '../../node/custodian/waits.ts';
 import { CHAIN, type Hospital, hospitalOf, Ledger, random, start } from './custody-ledger.ts';
 

@@ -12,8 +12,8 @@ import { encodeSidecar, sidecarHash } from '../../common/protocol/transaction.ts
 import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { Custodian } from '../../node/custodian/custodian.ts';
 import { openMemory } from '../../node/custodian/memory.ts';
-import { Seal } from '../../node/custodian/seal.ts';
-import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { certifiedState } from './certified-state.ts';
 import { grantedRecord, RECORD_ID } from './granted-record.ts';
 

@@ -27,8 +27,8 @@ import type { CustodianAnswer, CustodianDemand, CustodyStep } from '../../common
 import { stateKey } from '../../common/protocol/state-entries.ts';
 import { sortedValidatorSet } from '../../common/protocol/validator-set.ts';
 import { Custodian } from '../../node/custodian/custodian.ts';
-import { Seal } from '../../node/custodian/seal.ts';
-import { SealedStore } from '../../node/custodian/sealed-store.ts';
+import { Seal } from '../../common/native/custody-seal.ts';
+import { SealedStore } from '../../common/native/custody-store.ts';
 import { certifiedState, type CertifiedState } from './certified-state.ts';
 
 export const { engine, createSigner, random } = selectSm2Engine();

@@ -10,6 +10,7 @@ import { clean, fields, table, time } from '../../text.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import type { Result } from '../output.ts';
 import type { Session } from '../session.ts';
+import { buildBackup } from './custody-backup.ts';
 
 type Status = ResultOf<'custody_getStatus'>;
 
@@ -104,5 +105,6 @@ export const descriptor: CommandDescriptor = {
       .argument('<set>', 'the hash that the custodian waits for (see: emrchain custody status)')
       .requiredOption('--dir <dir>', "the hospital's folder, with keys/custodian.json")
       .action(run(confirm));
+    buildBackup(command, run);
   },
 };

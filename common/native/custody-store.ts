@@ -6,12 +6,12 @@
  */
 import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bytesToHex, equalBytes, parseHex } from '../../common/bytes.ts';
-import { EmrError } from '../../common/errors.ts';
-import { readSecretFile, writeSecretFile } from '../../common/native/secret-file.ts';
-import { syncDirectory } from '../../common/native/sync-directory.ts';
-import { type Hash, HASH_BYTES } from '../../common/protocol/primitives.ts';
-import type { Seal } from './seal.ts';
+import { bytesToHex, equalBytes, parseHex } from '../bytes.ts';
+import { EmrError } from '../errors.ts';
+import { readSecretFile, writeSecretFile } from './secret-file.ts';
+import { syncDirectory } from './sync-directory.ts';
+import { type Hash, HASH_BYTES } from '../protocol/primitives.ts';
+import type { Seal } from './custody-seal.ts';
 
 export type KeptKind = 'key' | 'dealing' | 'share';
 
@@ -103,6 +103,26 @@ export class SealedStore {
     this.#kept.delete(name);
     content.fill(0);
   }
+}
+
+/**
+ * One file alone, without touching another: a custodian may be running over this folder.
+ * @throws EmrError CUSTODY_SEAL_BROKEN, and those of secret files
+ */
+export const readKept = (dir: string, seal: Seal, kind: KeptKind, sessionId: Hash): Promise<Kept> =>
+  openFile(dir, nameOf(kind, sessionId), seal);
+
+/**
+ * Puts a file where there is none; the folder is made where it is missing. The custodian sees it at its next start.
+ * @throws EmrError SECRET_FILE_EXISTS, CUSTODY_STORE_IO, and those of secret files
+ */
+export async function addKept(dir: string, seal: Seal, kept: Kept): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new EmrError('CUSTODY_STORE_IO', `Cannot use the folder ${dir}.`, { path: dir }, { cause });
+  }
+  await writeSecretFile(join(dir, nameOf(kept.kind, kept.sessionId)), seal.seal(kept, kept.content), false);
 }
 
 async function openFile(dir: string, name: string, seal: Seal): Promise<Kept> {

@@ -11,11 +11,11 @@
  * the tag covers it: a file that is moved, or comes from another chain or session, does not open.
  */
 import { createCipheriv, createDecipheriv, createHmac } from 'node:crypto';
-import { concatBytes, equalBytesConstantTime, readU32be, u32be, utf8 } from '../../common/bytes.ts';
-import { kdfTlv, tlv } from '../../common/crypto/hash.ts';
-import { drawBytes, type RandomBytes } from '../../common/crypto/sm2.ts';
-import { accept, reject, type Verdict } from '../../common/errors.ts';
-import type { Hash } from '../../common/protocol/primitives.ts';
+import { concatBytes, equalBytesConstantTime, readU32be, u32be, utf8 } from '../bytes.ts';
+import { kdfTlv, tlv } from '../crypto/hash.ts';
+import { drawBytes, type RandomBytes } from '../crypto/sm2.ts';
+import { accept, reject, type Verdict } from '../errors.ts';
+import type { Hash } from '../protocol/primitives.ts';
 
 const FORMAT = 1;
 const SALT_BYTES = 32;
