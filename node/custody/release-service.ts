@@ -26,8 +26,8 @@ import type { OwnCustodian } from './own-custodian.ts';
 import { checkedAnswer, sharedGrant } from './share-check.ts';
 
 const PEER_TIMEOUT_MS = 8_000;
-/** What all members together may ask of our custodian in a second: less than what it answers in one. */
-const MAX_MEMBER_DEMANDS_PER_SECOND = 150;
+/** What all members together may ask of our custodian in a second: as many as it makes new answers. */
+const MAX_MEMBER_DEMANDS_PER_SECOND = 50;
 /** What each of them may ask at least, however many they are. */
 const MIN_PEER_DEMANDS_PER_SECOND = 5;
 /** The asker may have executed the block of the grant a moment before this node: so long its block is waited for. */

@@ -9,7 +9,6 @@ import { genesisHash } from '../../common/protocol/genesis.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
 import type { ChainPort, MetricsPort, StatePort } from '../../rpc/index.ts';
 import { createRpcServer, type RpcServer } from '../../rpc/index.ts';
-import { CustodyDriver } from '../custody/custody-driver.ts';
 import { OwnCustodian } from '../custody/own-custodian.ts';
 import { ReleaseService } from '../custody/release-service.ts';
 import type { Log } from '../log.ts';
@@ -22,6 +21,7 @@ import { createBlobIndex } from '../storage/blob-index.ts';
 import type { KeyValueStore } from '../storage/key-value-store.ts';
 import { openLevelStore } from '../storage/level-store.ts';
 import { openCiphertext } from './ciphertext.ts';
+import { driveCustody } from './custody.ts';
 import { freeBytes, prepareDataFolder } from './data-folder.ts';
 import { type NodeKeys, organisationOf } from './keys.ts';
 import { rpcConfigOf } from './rpc-config.ts';
@@ -70,7 +70,7 @@ export async function runNode(options: RunOptions): Promise<RunningNode> {
   const ciphertext = await openBlobs(options, { node, kv, orgId, chain, state });
   const { network } = node;
   const own = new OwnCustodian({ orgId, socket: settings.config.custodian?.socket ?? null, chain, state });
-  const custody = custodyDriver(options, node, orgId, own);
+  const custody = driveCustody(node, { orgId, own, log, failed: onFatal });
   const rpc = createRpcServer(
     rpcConfig,
     createRpcPorts({
@@ -144,24 +144,6 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     log,
     onFatal,
   });
-}
-
-function custodyDriver({ log, onFatal }: RunOptions, node: EmrNode, orgId: string, own: OwnCustodian): CustodyDriver {
-  const { clock, executor, calls, custody: notes, syncer, membership } = node;
-  const driver = new CustodyDriver({
-    orgId,
-    clock,
-    log,
-    executor,
-    calls,
-    own,
-    notes,
-    isSyncing: () => syncer.syncing,
-    isMember: () => membership.isMember,
-    failed: onFatal,
-  });
-  node.onCommitted(({ block }) => driver.committed(block.txs));
-  return driver;
 }
 
 /** Of an address that the configuration has checked. */

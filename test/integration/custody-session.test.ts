@@ -3,7 +3,6 @@
  * behind their real sockets, driven as nodes drive them; blocks come at once, and the network is in memory.
  */
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -28,29 +27,23 @@ import {
 } from '../../common/protocol/custody.ts';
 import { decode, decodeTrusted, encode } from '../../common/codec.ts';
 import { type NodeCall, proposalIdOf } from '../../common/protocol/transaction.ts';
-import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
+import type { Genesis } from '../../common/protocol/genesis.ts';
 import {
   type CustodianAnswer,
-  type CustodianDemand,
   MAX_RELEASE_ANSWER_BYTES,
   releaseAnswer,
   releaseCall,
 } from '../../common/protocol/release.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
 import { systemClock } from '../../node/clock.ts';
-import { Custodian } from '../../node/custodian/custodian.ts';
-import { openMemory } from '../../node/custodian/memory.ts';
-import { Seal } from '../../common/native/custody-seal.ts';
-import { SealedStore } from '../../common/native/custody-store.ts';
-import { serveCustodian } from '../../node/custodian/socket.ts';
 import { CustodyDriver } from '../../node/custody/custody-driver.ts';
 import { CustodyNotes } from '../../node/custody/custody-notes.ts';
 import { OwnCustodian } from '../../node/custody/own-custodian.ts';
 import { ReleaseService } from '../../node/custody/release-service.ts';
-import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { silentLog } from '../../node/log.ts';
 import type { Member } from '../../node/network/types.ts';
 import type { ReleaseReply } from '../../rpc/ports.ts';
+import { CustodianBox } from './custodian-box.ts';
 import { MemoryChain, Story } from './memory-chain.ts';
 import { consortium, signCall } from './node-consortium.ts';
 import { MemoryHub } from './node-memory-network.ts';
@@ -67,65 +60,16 @@ async function until(what: string, condition: () => boolean | Promise<boolean>):
   }
 }
 
-type Answer = (demand: CustodianDemand) => Promise<CustodianAnswer>;
-
-class Hospital {
-  readonly orgId: string;
-  readonly secret: Uint8Array;
+class Hospital extends CustodianBox {
   readonly validator: Sm2Signer;
-  readonly dir: string;
-  readonly genesis: Genesis;
   readonly notes = new CustodyNotes();
-  readonly confirmed = new Set<string>();
   own!: OwnCustodian;
   driver!: CustodyDriver;
   service!: ReleaseService;
-  /** What the custodian answers on its way to the node: a dishonest one changes it. */
-  bend: (answer: CustodianAnswer) => CustodianAnswer | Promise<CustodianAnswer> = (answer) => answer;
-  #server: Server | null = null;
 
   constructor(orgId: string, secret: Uint8Array, validator: Sm2Signer, dir: string, genesis: Genesis) {
-    this.orgId = orgId;
-    this.secret = secret;
+    super(orgId, secret, dir, genesis);
     this.validator = validator;
-    this.dir = join(dir, orgId);
-    this.genesis = genesis;
-  }
-
-  get socket(): string {
-    return join(this.dir, 's');
-  }
-
-  async up(): Promise<void> {
-    const chainId = genesisHash(this.genesis);
-    const { header, hash, block } = genesisBlock(this.genesis);
-    const trusted = { chainId, fromHeight: 1, validators: this.genesis.validators };
-    const store = await SealedStore.open(join(this.dir, 'custody'), new Seal(chainId, this.secret, random));
-    const memory = await openMemory(join(this.dir, 'custodian-height'));
-    const custodian = new Custodian({
-      orgId: this.orgId,
-      trusted,
-      privateKey: this.secret,
-      signer: createSigner(this.secret),
-      engine,
-      random,
-      memory,
-      genesis: memory.seenHeight === 0 ? { bytes: block.header, head: { header, hash, trusted } } : null,
-      store,
-      confirmedSets: () => Promise.resolve(this.confirmed),
-      nowMs: () => Date.now(),
-    });
-    const answer: Answer = async (demand) => this.bend(await custodian.answer(demand));
-    this.#server = await serveCustodian(this.socket, answer, (error) => {
-      throw error;
-    });
-  }
-
-  async down(): Promise<void> {
-    const server = this.#server;
-    if (server === null) return;
-    this.#server = null;
-    await new Promise((resolve) => server.close(resolve));
   }
 }
 

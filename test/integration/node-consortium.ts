@@ -47,6 +47,8 @@ export function consortium(
     readonly salt?: number;
     /** Real peer ids, where the network is real; by hospital in order of name. */
     readonly peerIds?: readonly string[];
+    /** Public keys of custodians, by organisation. */
+    readonly custodians?: ReadonlyMap<string, Uint8Array>;
   } = {},
 ): Consortium {
   const founders = NAMES.slice(0, options.size ?? 4).map((name, index) => {
@@ -63,7 +65,11 @@ export function consortium(
     network: 'test',
     timeMs: options.timeMs ?? Date.now() - 1_000,
     params: { ...DEFAULT_CHAIN_PARAMS, roleCoolingMs: 0, ...options.params },
-    organisations: founders.map(({ orgId }) => ({ orgId, name: orgId, custodianKey: null })),
+    organisations: founders.map(({ orgId }) => ({
+      orgId,
+      name: orgId,
+      custodianKey: options.custodians?.get(orgId) ?? null,
+    })),
     validators: sortedValidatorSet(
       founders.map(({ orgId, validator, peerId }) => ({
         orgId,
