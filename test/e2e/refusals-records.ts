@@ -4,10 +4,16 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { Test } from 'tap';
+import { decodePoint } from '../../common/crypto/curve.ts';
+import { encodeLabel, sealCapsule } from '../../common/crypto/custody/capsule.ts';
+import { assert } from '../../common/errors.ts';
+import { systemRandom } from '../../common/native/sm2-openssl.ts';
 import { computeCid } from '../../common/native/unixfs-cid.ts';
-import type { RecordContent } from '../../common/protocol/transaction.ts';
+import { splitCapsule } from '../../common/protocol/custody.ts';
+import { decodeSidecar, encodeSidecar, type RecordContent, sidecarHash } from '../../common/protocol/transaction.ts';
 import { cidText } from '../../client/cid-text.ts';
 import { authorizer, ChainView, RpcClient } from '../../client/index.ts';
+import { labelOf } from '../../client/custody.ts';
 import { awaitReplicas, verifiedReplicas } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, provenRecord } from '../../client/record-get.ts';
 import { type RecordOffer, subjectOf } from '../../client/record-offer.ts';
@@ -25,10 +31,28 @@ export async function refusedRecords(t: Test, cast: Cast): Promise<void> {
   await t.test('the ciphertext of a hospital that lies is kept by nobody', (t) => lyingHospital(t, cast));
 }
 
-/** The offer with something else in it, which its patient signs as well. */
+/** The offer with something else in it, sealed for what it says now, which its patient signs as well. */
 function saying(offer: RecordOffer, patient: Person, lies: Partial<RecordContent>) {
-  const lied = { ...offer, call: { ...offer.call, content: { ...offer.call.content, ...lies } } } as RecordOffer;
+  const content = { ...offer.call.content, ...lies };
+  const sealed = lies.dataDigest === undefined ? { content, sidecar: offer.sidecar } : resealed(offer, content);
+  const lied = { ...offer, sidecar: sealed.sidecar, call: { ...offer.call, content: sealed.content } } as RecordOffer;
   return { offer: lied, call: signedBy(patient, lied) };
+}
+
+/** Some key, under a label with what the content says: whoever lies about a record seals it to fit. */
+function resealed({ chainId, sidecar, ...offer }: RecordOffer, content: RecordContent) {
+  const opened = decodeSidecar(sidecar);
+  const X = content.capsule.kind === 'threshold' ? content.capsule.key : new Uint8Array(0);
+  const point = decodePoint(X);
+  assert(opened.ok && opened.value.kind === 'sealed' && point !== undefined, 'the key of the offer is sealed');
+  const label = labelOf(chainId, { ...subjectOf(offer), owner: offer.call.owner }, content);
+  const capsule = sealCapsule(point, encodeLabel(label), new Uint8Array(randomBytes(32)), systemRandom);
+  const { sealed, c } = splitCapsule(X, capsule);
+  const bytes = encodeSidecar({ ...opened.value, c });
+  return {
+    content: { ...content, capsule: { kind: 'threshold' as const, ...sealed }, sidecarHash: sidecarHash(bytes) },
+    sidecar: bytes,
+  };
 }
 
 async function cidOfNothing(): Promise<Uint8Array> {
@@ -55,8 +79,9 @@ async function contradicted(t: Test, { consortium, chen, mei, file, strict }: Ca
       ['a CID that is none of ours', 'BAD_CID', { cid: Uint8Array.of(1, 0x55, 0, 32, ...new Uint8Array(32)) }],
     ];
     for (const [what, code, lies] of cases) {
-      const { raw } = chen.sign(saying(offer, mei, lies).call);
-      await refused(t, code, what, () => submitTo(consortium.rpc(0), raw, offer.sidecar));
+      const lied = saying(offer, mei, lies);
+      const { raw } = chen.sign(lied.call);
+      await refused(t, code, what, () => submitTo(consortium.rpc(0), raw, lied.offer.sidecar));
     }
     const { raw } = chen.sign(call);
     await refused(t, 'WRONG_HOSPITAL', "at another hospital's node", () =>
@@ -108,7 +133,7 @@ async function writeLie(
 ) {
   const { offer } = await consortium.offer(writer, patient, path, cast.strict);
   const lied = saying(offer, patient, lies);
-  await writer.do(lied.call, offer.sidecar);
+  await writer.do(lied.call, lied.offer.sidecar);
   return { ...subjectOf(lied.offer), content: lied.call.content };
 }
 
