@@ -12,7 +12,7 @@ import { type CurvePoint, encodePoint, encodeScalar, GENERATOR } from '../../com
 import { deal, proveEncryptionKey } from '../../common/crypto/custody/dealing.ts';
 import { proveShare } from '../../common/crypto/custody/shared-key.ts';
 import { generatePrivateKey, type RandomBytes, type Sm2Signer } from '../../common/crypto/sm2.ts';
-import { accept, type Verdict } from '../../common/errors.ts';
+import { accept, EmrError, reject, type Verdict } from '../../common/errors.ts';
 import { custodyAnnounceHash } from '../../common/protocol/custody.ts';
 import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
 import type { CustodyStep } from '../../common/protocol/release.ts';
@@ -154,14 +154,25 @@ export class SessionKeeper {
     let secret: bigint | null = null;
     if (epoch !== null) {
       // Whoever holds shares hands them on; that somebody joins is for people to see and to want, not for the chain alone.
-      if (!(await this.#options.confirmedSets()).has(setHash))
-        return waiting(waits.confirmation(setHash, entry, epoch.entry));
+      const confirmed = await this.#confirmedSets();
+      if (!confirmed.ok) return confirmed;
+      if (!confirmed.value.has(setHash)) return waiting(waits.confirmation(setHash, entry, epoch.entry));
       secret = this.share(epoch.entry.sessionId, epoch.holders[dealer - 1] as CurvePoint);
       if (secret === null) return waiting(waits.newShares(epoch.entry.epoch));
     }
     const dealing = deal(session, dealer, secret, keys, random);
     await store.put({ kind: 'dealing', sessionId: session.id, epoch: entry.epoch, content: dealing });
     return said({ kind: 'deal', dealing });
+  }
+
+  /** What a person has mistyped must not end the process. */
+  async #confirmedSets(): Promise<Verdict<ReadonlySet<string>>> {
+    try {
+      return accept(await this.#options.confirmedSets());
+    } catch (error) {
+      if (error instanceof EmrError) return reject(error.code, error.message);
+      throw error;
+    }
   }
 
   // ------------------------------------------------------------------------------------------ complain and confirm

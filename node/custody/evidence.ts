@@ -16,6 +16,9 @@ export interface EvidencePorts {
   readonly state: StatePort;
 }
 
+/** A block may come between two reads of the custody session; several in a row are many. */
+const MAX_READS = 8;
+
 /** Block 0 has no certificate: a custodian that has seen no other block knows it by the genesis document. */
 const NO_CERTIFICATE = { height: 0, view: 0, signatures: [] } as const;
 
@@ -53,7 +56,7 @@ export async function grantDemand(
 
 /** What proves the custody session and the epoch, or that there is none. */
 export async function sessionDemand(ports: EvidencePorts): Promise<CustodianDemand | Refused> {
-  for (;;) {
+  for (let reads = 1; reads <= MAX_READS; reads += 1) {
     const { at, answers } = await ports.state.read([{ kind: 'get', key: stateKey.custodySession() }]);
     const session = valueOf(custodySessionEntry, answers[0], 'custody session');
     const dealt = session?.dealt ?? [];
@@ -74,6 +77,7 @@ export async function sessionDemand(ports: EvidencePorts): Promise<CustodianDema
       dealings: dealt.map((dealer, k) => ({ dealer, proof: dealings[k] as Proof })),
     };
   }
+  return { code: 'CUSTODIAN_STALE_STATE', message: 'blocks come faster than the custody session can be read' };
 }
 
 type Proof = Uint8Array;

@@ -68,7 +68,7 @@ export function checkedAnswer(
   const isFalse = (why: string): ReleaseAnswer =>
     refusal(orgId, {
       code: 'SHARE_FALSE',
-      message: `${orgId} sent what is not its share of epoch ${context.epoch} for this grant: ${why}`,
+      message: `${orgId} sent what is not its share of epoch ${context.epoch} for this grant: ${why}; it lies, or its node is at another epoch`,
     });
   if (answer.kind !== 'share') return isFalse('a wrapped key');
   const signed = custodyShareHash(context.chainId, context.grantId, orgId, answer.share);

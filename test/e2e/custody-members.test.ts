@@ -16,6 +16,7 @@ import { NODE_CONFIG_FILE, parseNodeConfig } from '../../config/node-config.ts';
 import { initJoining } from '../../node/init/join.ts';
 import { childEnvironment } from '../../scripts/devnet/devnet.ts';
 import { freePorts, type Service, startService, stopService } from '../../scripts/devnet/processes.ts';
+import { emrchain } from './command.ts';
 import { Consortium, until } from './consortium.ts';
 import { Votes } from './scenarios/votes.ts';
 
@@ -30,6 +31,26 @@ const orgsOf = (list: readonly { readonly orgId: string }[]): string[] =>
   list.map(({ orgId }) => orgId).sort((a, b) => (a < b ? -1 : 1));
 const writers = consortium.admins.map(({ hospital: { orgId }, signer }) => ({ orgId, signer }));
 const votes = new Votes(consortium.admin(0).view, writers);
+
+/** As the operator of the first hospital does it, at the terminal. */
+const operator = consortium.admin(0);
+const passphrase = new Uint8Array(await readFile(devnet.passphraseFile));
+await consortium.writeKey(operator, passphrase);
+const custody = (...args: readonly string[]) =>
+  emrchain(devnet, [
+    ...['--home', operator.home.path, '--as', operator.name, '--rpc', operator.hospital.rpcUrl],
+    ...['custody', ...args],
+  ]);
+
+async function confirm(dir: string, setHash: string): Promise<void> {
+  if (dir !== operator.hospital.dir) return confirmSet(dir, hexToBytes(setHash.slice(2)));
+  const other = `0x${'1'.repeat(64)}`;
+  await t.rejects(custody('confirm', other, '--dir', dir), { message: /another set: / }, 'only what the chain holds');
+  const { answer } = await custody('status');
+  t.match(answer, { session: { setHash } }, 'the status names the set');
+  const confirmed = await custody('confirm', setHash, '--dir', dir);
+  t.match(confirmed.answer, { setHash, file: join(dir, 'custody-confirmed') });
+}
 
 /** Every node has this epoch. @returns the first one's view of it */
 async function reached(epoch: number, indices: readonly number[]) {
@@ -64,7 +85,7 @@ async function handOver(
     });
     t.ok(waiting.said.includes(waiting.session.setHash), 'it says which set');
     const dirs = [consortium.hospital(index).dir, ...(index === holders[0] ? unasked : [])];
-    for (const dir of dirs) await confirmSet(dir, hexToBytes(waiting.session.setHash.slice(2)));
+    for (const dir of dirs) await confirm(dir, waiting.session.setHash);
   }
   await enacted;
 }

@@ -6,6 +6,7 @@ import { bytesToBigint, bytesToHex, hexToBytes } from '../../common/bytes.ts';
 import { CURVE_ORDER, decodePoint, encodePoint, GENERATOR } from '../../common/crypto/curve.ts';
 import { deal } from '../../common/crypto/custody/dealing.ts';
 import { lagrangeAtZero } from '../../common/crypto/custody/sharing.ts';
+import { EmrError } from '../../common/errors.ts';
 import { confirmSet, readConfirmedSets } from '../../common/native/custody-confirmed.ts';
 import { newPrivateKey } from '../../common/native/sm2-select.ts';
 import { Seal } from '../../common/native/custody-seal.ts';
@@ -261,6 +262,22 @@ t.test('which sets were confirmed', async (t) => {
   await writeFile(path, `${bytesToHex(a)}\n`);
   await chmod(path, 0o666);
   await t.rejects(readConfirmedSets(dir), { code: 'SECRET_FILE_PERMISSIONS' }, 'that others can write to');
+});
+
+t.test('a list of confirmed sets that cannot be read is told, and ends nothing', async (t) => {
+  const four = await fourOf(t);
+  const [one] = four as [Hospital];
+  const ledger = new Ledger();
+  ledger.open(four);
+  await ledger.complete(four);
+  const hash = ledger.open(four);
+  await ledger.round(four);
+  one.listFault = new EmrError('CUSTODY_CONFIRMED_INVALID', 'a line is no hash');
+  const answer = await one.custodian.answer(ledger.demand());
+  t.match(answer, { kind: 'refused', code: 'CUSTODY_CONFIRMED_INVALID' });
+  one.listFault = null;
+  one.confirmed.add(hash);
+  t.match((await ledger.ask(one)).steps, [{ kind: 'deal' }], 'corrected, it goes on');
 });
 
 t.test('what it waits for fits into an answer, however many hospitals there are', (t) => {

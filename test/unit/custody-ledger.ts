@@ -51,6 +51,8 @@ export interface Hospital {
   readonly signer: Sm2Signer;
   readonly dir: string;
   readonly confirmed: Set<string>;
+  /** Why the list of confirmed sets cannot be read. */
+  listFault: Error | null;
   seenHeight: number;
   custodian: Custodian;
 }
@@ -77,7 +79,8 @@ export async function start(hospital: Omit<Hospital, 'custodian'>): Promise<Cust
     memory,
     genesis: null,
     store: await SealedStore.open(dir, new Seal(CHAIN, secret, random)),
-    confirmedSets: () => Promise.resolve(confirmed),
+    confirmedSets: () =>
+      hospital.listFault === null ? Promise.resolve(confirmed) : Promise.reject(hospital.listFault),
     nowMs: () => NOW,
   });
 }
@@ -92,6 +95,7 @@ export async function hospitalOf(t: Test, name: string): Promise<Hospital> {
     signer: createSigner(secret),
     dir,
     confirmed: new Set<string>(),
+    listFault: null,
     seenHeight: 0,
   };
   const hospital: Hospital = { ...blank, custodian: undefined as unknown as Custodian };
