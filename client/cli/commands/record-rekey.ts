@@ -23,9 +23,10 @@ export async function rekey(session: Session, options: RekeyOptions, id: string)
   const { provenRecord } = await import('../../record-get.ts');
   const view = await session.view();
   const proven = await provenRecord(view, parseId(id, 32, 'record'));
-  for (const line of await reasons(view, proven)) session.out.note(line);
+  const changes = await reasons(view, proven);
+  for (const line of changes) session.out.note(line);
   const { content } = proven.version;
-  return offerOrWrite(session, options, options.file, () =>
+  const written = await offerOrWrite(session, options, options.file, () =>
     Promise.resolve({
       path: options.file,
       contentType: options.type ?? contentTypeOf(options.file),
@@ -35,6 +36,7 @@ export async function rekey(session: Session, options: RekeyOptions, id: string)
       target: { kind: 'version', recordId: proven.record.id },
     }),
   );
+  return { ...written, json: { ...(written.json as object), replaces: proven.version.version, changes } };
 }
 
 /** What the new version changes, and what it cannot change. */

@@ -1,0 +1,98 @@
+/** Commands about kept keys: a record of before the shared key is rekeyed; shares are demanded on the chain, and read. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { bytesToHex0x, hexToBytes } from '../../common/bytes.ts';
+import { ChainWorld } from '../integration/rpc-fixture.ts';
+import { cli, ClientWorld, PASSPHRASE, type Ran } from './client-world.ts';
+import { Custodians } from './vm-custodians.ts';
+import { A, B, C, D, owner } from './vm-world.ts';
+
+t.test('from one custodian to all of them, and what happens when they refuse', async (t) => {
+  const world = new ChainWorld({ alice: { org: A, roles: ['physician'] }, bob: { org: B, roles: ['physician'] } });
+  const custodians = new Custodians(world);
+  world.patient('paula');
+  const policy = bytesToHex0x(world.policy(owner));
+  const clients = new ClientWorld(world);
+  await clients.start();
+  t.teardown(() => clients.stop());
+  const folder = clients.folder();
+  const at = (name: string): string => join(folder, name);
+  writeFileSync(at('passphrase'), PASSPHRASE, { mode: 0o600 });
+  for (const name of ['alice', 'paula', 'bob']) await clients.keystore(at(name), name);
+  const run = async (name: string, ...args: string[]): Promise<Ran> =>
+    cli(
+      ['--json', '--home', at(name), '--rpc', clients.url, ...args],
+      { EMRCHAIN_PASSPHRASE_FILE: at('passphrase') },
+      clients.nowMs,
+    );
+  const done = async (name: string, ...args: string[]): Promise<Record<string, unknown>> => {
+    const { code, err, json } = await run(name, ...args);
+    t.equal(code, 0, err);
+    return json;
+  };
+  const consented = async (offer: string): Promise<Record<string, unknown>> => {
+    await done('paula', 'record', 'consent', at(offer), '--out', at(`${offer}.consent`));
+    return done('alice', 'record', 'submit', at(offer), '--consent', at(`${offer}.consent`));
+  };
+
+  writeFileSync(at('scan.pdf'), 'the content');
+  const patient = bytesToHex0x(world.who('paula').id);
+  const category = `0x${'0c'.repeat(32)}`;
+  const add = ['--patient', patient, '--policy', policy, '--category', category, '--offer-out', at('first')];
+  t.match(await done('alice', 'record', 'add', at('scan.pdf'), ...add), { custody: 'direct' });
+  const recordId = String((await consented('first'))['recordId']);
+  t.match(await done('alice', 'record', 'show', recordId), { latest: { custody: 'direct' } });
+
+  custodians.make();
+  const rekeyed = await run(
+    'alice',
+    'record',
+    'rekey',
+    recordId,
+    '--file',
+    at('scan.pdf'),
+    '--offer-out',
+    at('second'),
+  );
+  t.match(rekeyed.json, { state: 'offered', version: 2, custody: 'threshold' }, rekeyed.err);
+  t.match(
+    rekeyed.json['changes'],
+    [/wrapped to single holders; the new one is sealed by the custodians/],
+    'and says why',
+  );
+  t.match(await consented('second'), { version: 2, custody: 'threshold' });
+  t.match(await done('alice', 'record', 'show', recordId), { latestVersion: 2, latest: { custody: 'threshold' } });
+  const again = await run('alice', 'record', 'rekey', recordId, '--file', at('scan.pdf'), '--offer-out', at('third'));
+  t.match(again.json['changes'], [/Nobody was granted this version, and its key is kept as new ones are/]);
+
+  const asked = await done('bob', 'access', 'request', recordId, '--purpose', 'TREAT', '--for', '1h');
+  const request = String(asked['requestHash']);
+  await done('paula', 'access', 'approve', request, '--yes');
+  clients.node.knobs.release = async function* () {
+    yield { kind: 'refused', orgId: C, code: 'RATE_LIMITED', message: 'try again in a second' };
+  };
+  const get = ['record', 'get', recordId, '--grant', request, '--out', at('got.pdf')];
+  const { error } = await run('bob', ...get);
+  t.match(error, { code: 'KEY_NOT_RELEASED', message: /0 of the 3 custodians.*hospital-c refused: RATE_LIMITED/ });
+  t.match(error.remedy, `emrchain access demand ${request}`, 'and what to do');
+
+  t.match((await run('alice', 'access', 'demand', request, '--yes')).error, { code: 'NOT_THE_REQUESTER' });
+  const demanding = done('bob', 'access', 'demand', request, '--yes');
+  const hash = hexToBytes(request.slice(2));
+  const posts = (async () => {
+    // The nodes answer once the demand is in a block.
+    while (
+      clients.node.world.blocks.every(
+        ({ receipts }) => !receipts.some(({ events }) => events.some(({ type }) => type === 'access.demand')),
+      )
+    ) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    for (const org of [A, C, D]) custodians.do(org, custodians.releaseShare(org, hash));
+  })();
+  t.match(await demanding, { posted: [A, C, D], missing: [B], needed: 3 });
+  await posts;
+  t.match(await done('bob', ...get), { keyFrom: 'the custodians of hospital-a, hospital-c, hospital-d', version: 2 });
+  t.equal(readFileSync(at('got.pdf'), 'utf8'), 'the content');
+});
