@@ -40,7 +40,7 @@ async function withCustodian<T>(
   { dir, passphrase, chainId }: { readonly dir: string; readonly passphrase: Uint8Array; readonly chainId: Uint8Array },
   use: (own: { readonly secret: Uint8Array; readonly signer: Sm2Signer; readonly seal: Seal }) => Promise<T>,
 ): Promise<T> {
-  const { secret } = await openKeystore(join(dir, 'keys', 'custodian.json'), passphrase);
+  const { secret } = await openKeystore(keyFile(dir), passphrase);
   try {
     const { createSigner, random } = selectSm2Engine();
     return await use({ secret, signer: createSigner(secret), seal: new Seal(chainId, secret, random) });
@@ -49,6 +49,7 @@ async function withCustodian<T>(
   }
 }
 
+const keyFile = (dir: string): string => join(dir, 'keys', 'custodian.json');
 const storeOf = (dir: string): string => join(dir, 'custody');
 
 /** @throws ClientError CUSTODY_NO_EPOCH, and those of proofs */
@@ -110,8 +111,8 @@ export interface MadeBackup {
 export async function backUpShare(view: ChainView, options: BackupOptions): Promise<MadeBackup> {
   const epoch = await provenEpoch(view);
   const { chainId } = view.node;
+  const officers = await officerKeys(options.officers, (await readKeystore(keyFile(options.dir))).publicKey);
   return withCustodian({ ...options, chainId }, async ({ signer, seal }) => {
-    const officers = await officerKeys(options.officers, signer.publicKey);
     const x = await readShare(options.dir, seal, epoch);
     try {
       const kept = { chainId, ...holderOf(epoch, x) };

@@ -17,20 +17,14 @@ import { checkOffer, consentTo, type RecordOffer, subjectOf } from '../../client
 import { encodeLabel, keyCheckOf, sealCapsule } from '../../common/crypto/custody/capsule.ts';
 import { custodyShareHash, splitCapsule } from '../../common/protocol/custody.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
-import {
-  decodeSidecar,
-  encodeSidecar,
-  proposalIdOf,
-  type Sidecar,
-  sidecarHash,
-} from '../../common/protocol/transaction.ts';
+import { decodeSidecar, encodeSidecar, type Sidecar, sidecarHash } from '../../common/protocol/transaction.ts';
 import { createOpensslSigner, systemRandom } from '../../common/native/sm2-openssl.ts';
 import { decodePoint } from '../../common/crypto/curve.ts';
 import type { ReleaseReply } from '../../rpc/index.ts';
 import { ChainWorld } from '../integration/rpc-fixture.ts';
 import { ClientWorld, codeOf, privateKeyOf } from './client-world.ts';
-import { Custodians } from './vm-custodians.ts';
-import { A, B, C, D, HOUR, nonce, ORGS, owner, token } from './vm-world.ts';
+import { Custodians, refresh } from './vm-custodians.ts';
+import { A, B, C, D, HOUR, ORGS, owner, token } from './vm-world.ts';
 
 const people = {
   alice: { org: A, roles: ['physician' as const] },
@@ -216,18 +210,6 @@ t.test('shares of the epoch before: asked once more', async (t) => {
   answer(...mixed.slice(0, 3));
   t.match(await messageOf(read(recordId, hash)), /2 of the 3.*hospital-a SIGNED A WRONG SHARE/);
 });
-
-/** New shares for the same holders, as a vote brings them. */
-function refresh(custodians: Custodians): void {
-  const { world } = custodians;
-  const proposal = { kind: 'refreshCustody' } as const;
-  const call = { kind: 'gov.propose', proposal, nonce: nonce() } as const;
-  world.do('admin@a', call);
-  const proposalId = proposalIdOf(world.chainId, world.who('admin@a').id, call.nonce, proposal);
-  for (const org of ['a', 'b', 'c']) world.do(`admin@${org}`, { kind: 'gov.vote', proposalId, approve: true });
-  world.pass(1_000);
-  custodians.make();
-}
 
 t.test('what the owner refuses to sign, and the chain to take', async (t) => {
   const { world, custodians, paula, offerOf, checked, write } = await consortium(t);

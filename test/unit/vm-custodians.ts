@@ -32,11 +32,12 @@ import {
   type Call,
   type CallOf,
   encodeSidecar,
+  proposalIdOf,
   type RecordContent,
   type Sidecar,
   sidecarHash,
 } from '../../common/protocol/transaction.ts';
-import { type Actor, BLANK, type World } from './vm-world.ts';
+import { type Actor, BLANK, nonce, type World } from './vm-world.ts';
 
 let draws = 0;
 /** The same in every run. */
@@ -276,6 +277,18 @@ export class Custodians {
     const share = createReleaseShare(context, holder, this.shares.get(`${epoch} ${orgId}`)!, seeded);
     return { kind: 'node.custodyShare', requestHash, share };
   }
+}
+
+/** New shares for the same holders, as a vote brings them. */
+export function refresh(custodians: Custodians): void {
+  const { world } = custodians;
+  const proposal = { kind: 'refreshCustody' } as const;
+  const call = { kind: 'gov.propose', proposal, nonce: nonce() } as const;
+  world.do('admin@a', call);
+  const proposalId = proposalIdOf(world.chainId, world.who('admin@a').id, call.nonce, proposal);
+  for (const org of ['a', 'b', 'c']) world.do(`admin@${org}`, { kind: 'gov.vote', proposalId, approve: true });
+  world.pass(1_000);
+  custodians.make();
 }
 
 /** The holders' shares are of the key, whichever threshold of them is asked. */
