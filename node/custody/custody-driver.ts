@@ -21,6 +21,8 @@ import type { OwnCustodian } from './own-custodian.ts';
 
 /** Of a state that has not changed, the custodian is asked again after this long: its operator may have acted. */
 const ASK_AGAIN_MS = 1_000;
+/** And where nothing is left to do, after this long: a custodian that is gone is seen before somebody needs it. */
+const CHECK_MS = 30_000;
 /** Demands for shares on the chain that are seen to at a time; of more, the newest. */
 const MAX_OPEN_DEMANDS = 256;
 const DEMAND_CALL = Buffer.from('access.demand');
@@ -103,7 +105,7 @@ export class CustodyDriver {
     const nowMs = clock.nowMs();
     const shown = this.#shown;
     const isSame = shown !== null && equalBytes(shown.state, state);
-    if (isSame && (shown.isDone || nowMs - shown.atMs < ASK_AGAIN_MS)) return;
+    if (isSame && nowMs - shown.atMs < (shown.isDone ? CHECK_MS : ASK_AGAIN_MS)) return;
     const before = this.#sessionId();
     const answer = await own.step();
     const isNew = notes.note(answer);

@@ -16,8 +16,8 @@ export class CustodyNotes {
   /** What the operator should look at; null where all is well. */
   get concern(): string | null {
     const { state, waitsFor, message } = this.#status;
-    if (state === 'refuses' || state === 'unreachable')
-      return `The custodian has no part in the custody session: ${message}.`;
+    if (state === 'unreachable') return `Keys are released without this hospital: ${message}.`;
+    if (state === 'refuses') return `The custodian does not take what its node shows it: ${message}.`;
     return waitsFor;
   }
 

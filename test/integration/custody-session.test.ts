@@ -35,17 +35,20 @@ import {
   releaseCall,
 } from '../../common/protocol/release.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
-import { systemClock } from '../../node/clock.ts';
 import { CustodyDriver } from '../../node/custody/custody-driver.ts';
 import { CustodyNotes } from '../../node/custody/custody-notes.ts';
 import { OwnCustodian } from '../../node/custody/own-custodian.ts';
 import { ReleaseService } from '../../node/custody/release-service.ts';
 import { silentLog } from '../../node/log.ts';
 import type { Member } from '../../node/network/types.ts';
+import { custodyStatusHandlers } from '../../rpc/handlers/custody.ts';
 import type { ReleaseReply } from '../../rpc/ports.ts';
+import type { Service } from '../../rpc/service.ts';
+import { StateReads } from '../../rpc/state-reads.ts';
 import { CustodianBox } from './custodian-box.ts';
 import { MemoryChain, Story } from './memory-chain.ts';
 import { consortium, signCall } from './node-consortium.ts';
+import { Leap, MortalClock } from './node-clock.ts';
 import { MemoryHub } from './node-memory-network.ts';
 
 const { createSigner, engine, random } = selectSm2Engine();
@@ -95,6 +98,7 @@ async function setUp(t: Test) {
     address,
     role: 'validator',
   }));
+  const leap = new Leap();
   const faults: unknown[] = [];
   /** What the chain did not take. */
   const refused: string[] = [];
@@ -126,7 +130,7 @@ async function setUp(t: Test) {
     };
     hospital.driver = new CustodyDriver({
       orgId,
-      clock: systemClock,
+      clock: new MortalClock(leap),
       log: silentLog,
       executor,
       calls: { submit, waits: () => false },
@@ -170,6 +174,7 @@ async function setUp(t: Test) {
     hospitals: hospitals as [Hospital, Hospital, Hospital, Hospital],
     faults,
     refused,
+    leap,
     epoch,
     peerOf,
     networkOf: (orgId: string) => hub.nodes.get(peerOf(orgId))!,
@@ -229,6 +234,15 @@ function grantedRecord(setting: Setting) {
   return asked;
 }
 
+/** As the RPC of a hospital's node shows it. */
+const statusAt = ({ chain }: Setting, { service }: Hospital) => {
+  const { custody_getStatus } = custodyStatusHandlers({
+    reads: new StateReads(chain),
+    ports: { custody: service },
+  } as unknown as Service);
+  return Promise.resolve(custody_getStatus({}, undefined as never));
+};
+
 async function releaseBy({ service }: Hospital, grantId: Uint8Array): Promise<ReleaseReply[]> {
   const replies: ReleaseReply[] = [];
   for await (const reply of service.release(grantId, AbortSignal.timeout(DEADLINE_MS))) replies.push(reply);
@@ -255,16 +269,34 @@ t.test('from the genesis on the custodians make a key, without a hand from anybo
   const { hospitals, chain, epoch } = setting;
   for (const hospital of hospitals) hospital.driver.start();
   await until('all nodes have noticed', () => hospitals.every(({ notes }) => notes.status.state === 'unreachable'));
-  t.match(hospitals[0].notes.concern, /must start it/, 'a custodian that is not started');
+  t.match(hospitals[0].notes.concern, /without this hospital.*must start it/, 'a custodian that is not started');
   t.equal(chain.head().height, 0, 'nothing is said, so that no block is made');
   for (const hospital of hospitals.slice(0, 3)) await hospital.up();
   await until('three have announced', () => chain.head().height === 3);
   t.equal(epoch(), null, 'the key waits for the fourth');
+  const last = hospitals[3].orgId;
+  t.match(await statusAt(setting, hospitals[0]), {
+    epoch: null,
+    session: {
+      kind: 'genesis',
+      epoch: 1,
+      phase: 'announce',
+      threshold: 3,
+      missing: [last],
+      dealt: [],
+      override: false,
+    },
+    custodian: { state: 'answers', waitsFor: null, code: null },
+  });
+  t.match((await statusAt(setting, hospitals[3])).custodian, { state: 'unreachable', code: 'CUSTODIAN_UNAVAILABLE' });
   await hospitals[3].up();
   await until('the key is made', () => epoch() !== null);
   const made = epoch()!;
   t.equal(made.epoch, 1);
   t.equal(made.threshold, 3);
+  const shown = await statusAt(setting, hospitals[0]);
+  t.match(shown, { session: null, epoch: { epoch: 1, threshold: 3, key: bytesToHex0x(made.key) } });
+  t.equal(shown.epoch?.holders.length, 4);
   t.same(
     made.holders.map(({ orgId }) => orgId),
     setting.members.map(({ orgId }) => orgId),
@@ -275,6 +307,14 @@ t.test('from the genesis on the custodians make a key, without a hand from anybo
     return files.every((names) => names.length === 1 && names[0]!.startsWith('share-'));
   });
   for (const { notes } of hospitals) t.equal(notes.concern, null);
+
+  const [{ notes }] = hospitals;
+  await hospitals[0].down();
+  setting.leap.by(31_000);
+  await until('a custodian that has gone is seen, before anybody asks it', () => notes.concern !== null);
+  t.match((await statusAt(setting, hospitals[0])).custodian, { state: 'unreachable' });
+  await hospitals[0].up();
+  await until('and that it is back', () => notes.concern === null);
   t.same(setting.faults, []);
 });
 
