@@ -1,11 +1,21 @@
 /** The custody session, from announcement to epoch; sealed records; shares that are demanded on the chain. */
 import t from 'tap';
+import { compareBytes } from '../../common/bytes.ts';
+import { encode } from '../../common/codec.ts';
 import type { RandomBytes } from '../../common/crypto/sm2.ts';
 import { encodePoint, GENERATOR, modOrder } from '../../common/crypto/curve.ts';
 import { sm2Address } from '../../common/crypto/sm2.ts';
-import { custodySessionIdOf, custodySetHash, NOBODYS_KEY } from '../../common/protocol/custody.ts';
+import {
+  custodyDemandEntry,
+  custodyEpochEntry,
+  custodySessionIdOf,
+  custodySetHash,
+  NOBODYS_KEY,
+} from '../../common/protocol/custody.ts';
 import { genesisHash } from '../../common/protocol/genesis.ts';
-import { prefixRange, stateKey, statePrefix } from '../../common/protocol/state-entries.ts';
+import { MAX_VALIDATORS } from '../../common/protocol/primitives.ts';
+import { MAX_EVENTS_PER_RECEIPT } from '../../common/protocol/receipt.ts';
+import { emptyEntry, prefixRange, requestEntry, stateKey, statePrefix } from '../../common/protocol/state-entries.ts';
 import {
   type Call,
   encodeSidecar,
@@ -472,6 +482,34 @@ t.test('a grant that ends takes an open demand with it', async (t) => {
   world.pass(HOUR);
   t.equal(world.state.get(stateKey.custodyDemand(requestHash)), undefined);
   t.equal(blockDue(world.state).nextDeadlineMs, null);
+});
+
+t.test('however many withhold at once, a block reports no more than a receipt holds', async (t) => {
+  const custodians = made(people);
+  const { world, epoch } = custodians;
+  const { requestHash } = granted(custodians);
+  world.approve('paula', requestHash);
+  const request = custodians.read(requestEntry, stateKey.request(requestHash))!;
+  const holders = Array.from({ length: MAX_VALIDATORS }, (_, k) => ({ orgId: `org-${k}`, share: epoch.key }));
+  const untilMs = world.now + MINUTE;
+  const demanded = Array.from({ length: 40 }, (_, k) => {
+    const hash = token(`request ${k}`);
+    const demand = { requestHash: hash, epoch: epoch.epoch, openedMs: world.now, untilMs, shares: [] };
+    return [
+      { key: stateKey.request(hash), value: encode(requestEntry, { ...request, hash }) },
+      { key: stateKey.custodyDemand(hash), value: encode(custodyDemandEntry, demand) },
+      { key: stateKey.deadline(untilMs, 'custodyDemand', hash), value: encode(emptyEntry, {}) },
+    ];
+  });
+  const writes = [
+    ...demanded.flat(),
+    { key: stateKey.custodyEpoch(), value: encode(custodyEpochEntry, { ...epoch, holders }) },
+  ];
+  world.state.apply(writes.sort((x, y) => compareBytes(x.key, y.key)));
+  const first = world.pass(MINUTE + 1);
+  t.ok(first.length <= MAX_EVENTS_PER_RECEIPT && first.length > 900, `${first.length} events`);
+  t.equal(blockDue(world.state).nextDeadlineMs, untilMs, 'the rest makes the next block due');
+  t.equal(first.length + world.pass(1).length, 40 * MAX_VALIDATORS, 'which names the others');
 });
 
 t.test('a record that is wrapped has no shares', async (t) => {
