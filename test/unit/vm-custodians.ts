@@ -1,7 +1,15 @@
 /** Custodians beside a world of the tests of vm/: what each would say in a custody session, with real curve arithmetic. */
 import { utf8 } from '../../common/bytes.ts';
 import { decodeTrusted } from '../../common/codec.ts';
-import { type CurvePoint, decodePoint, encodePoint, GENERATOR, rawToPoint } from '../../common/crypto/curve.ts';
+import {
+  type CurvePoint,
+  decodePoint,
+  encodePoint,
+  GENERATOR,
+  invertModOrder,
+  modOrder,
+  rawToPoint,
+} from '../../common/crypto/curve.ts';
 import { encodeLabel, keyCheckOf, sealCapsule } from '../../common/crypto/custody/capsule.ts';
 import {
   complain,
@@ -174,10 +182,21 @@ export class Custodians {
     return secretShare(dealers, subShares, weights, pointOf(result!.shares[this.index(orgId) - 1]));
   }
 
-  confirmation(orgId: string): CallOf<'node.custodyConfirm'> {
+  /** What as many receivers as determine the key could work out together for another. */
+  shareFromOthers(orgId: string, others: readonly string[]): bigint {
+    const at = this.index(orgId);
+    const indices = others.map((other) => this.index(other));
+    return indices.reduce((sum, i, k) => {
+      const factors = indices.filter((j) => j !== i);
+      const numerator = factors.reduce((product, j) => modOrder(product * BigInt(at - j)), 1n);
+      const denominator = factors.reduce((product, j) => modOrder(product * BigInt(i - j)), 1n);
+      return modOrder(sum + this.share(others[k]!) * numerator * invertModOrder(denominator));
+    }, 0n);
+  }
+
+  confirmation(orgId: string, x = this.share(orgId)): CallOf<'node.custodyConfirm'> {
     const { id, epoch, result } = this.session;
     const index = this.index(orgId);
-    const x = this.share(orgId);
     this.shares.set(`${epoch} ${orgId}`, x);
     const proof = proveShare(this.formula, index, pointOf(result!.key), pointOf(result!.shares[index - 1]), x, seeded);
     return { kind: 'node.custodyConfirm', sessionId: id, proof };

@@ -6,7 +6,7 @@ import { organisationEntry, proposalEntry, stateKey } from '../../common/protoco
 import type { Proposal } from '../../common/protocol/transaction.ts';
 import { quorumSize } from '../../common/protocol/validator-set.ts';
 import { blockDue } from '../../vm/index.ts';
-import { CUSTODY_DEAL_MS } from '../../vm/limits.ts';
+import { CUSTODY_DEAL_MS, CUSTODY_DEMAND_MS } from '../../vm/limits.ts';
 import { Custodians, holds, typesOf } from './vm-custodians.ts';
 import { people } from './vm-hospitals.ts';
 import { Seats } from './vm-seats.ts';
@@ -329,6 +329,27 @@ t.test('a demand is for the shares of one epoch', async (t) => {
   t.equal(blockDue(world.state).nextDeadlineMs, demand.untilMs, 'with one deadline');
   custodians.do(B, custodians.releaseShare(B, requestHash));
   world.pass(DAY);
+});
+
+t.test('nobody is named for the shares of an epoch that is over', async (t) => {
+  const { world, seats, custodians } = setting(people);
+  custodians.make();
+  world.patient('paula');
+  const { call, sidecar, recordId } = custodians.sealed(
+    'alice',
+    'paula',
+    world.policy(owner, { maxDurationMs: 9 * DAY }),
+  );
+  world.do('alice', call, { sidecar });
+  const requestHash = world.ask('bob', recordId, { notAfterMs: world.now + 9 * DAY });
+  world.approve('paula', requestHash);
+  seats.enact({ kind: 'refreshCustody' });
+  custodians.announceAll();
+  custodians.dealAll();
+  world.do('bob', { kind: 'access.demand', requestHash });
+  custodians.confirmAll();
+  t.equal(custodians.epoch.epoch, 2);
+  t.same(typesOf(world.pass(CUSTODY_DEMAND_MS)), []);
 });
 
 t.test('while there is no key, membership goes its own way and the session follows', async (t) => {

@@ -336,6 +336,12 @@ t.test('by vote, a session goes on without a receiver that is missing', async (t
   world.pass(CUSTODY_DEAL_MS);
   const bare = { kind: 'node.custodyConfirm' as const, sessionId: custodians.session.id, proof: new Uint8Array(64) };
   t.equal(custodians.try(D, bare), 'BAD_CUSTODY_PROOF', 'nobody has a share there');
+  const known = custodians.shareFromOthers(D, [A, B, C]);
+  t.equal(
+    custodians.try(D, custodians.confirmation(D, known)),
+    'BAD_CUSTODY_PROOF',
+    'and if the others together told it, it would not stand in for one of them',
+  );
   custodians.confirmAll([A, B]);
   t.equal(custodians.session.phase, 'confirm', 'those that announced are all waited for');
   t.same(typesOf(custodians.confirmAll([C])).at(-1), 'custody.active');
