@@ -3,14 +3,32 @@
  * in BENCHES. Figures that were seen, with what bounds them: docs/benchmarks.md.
  */
 
+import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
-import { parseArgs } from 'node:util';
+import { join } from 'node:path';
+import { parseArgs, promisify } from 'node:util';
 import { crypto } from './crypto.ts';
 import { custody } from './custody.ts';
 import type { Bench, Report, Row } from './measure.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = { crypto, custody };
+/** A network that hangs ends with that. */
+const NETWORK_MS = 600_000;
+
+const BENCHES: Readonly<Record<string, Bench>> = {
+  crypto,
+  custody,
+  reading: {
+    says: 'four nodes, four custodians, a record of 1 MB, loopback',
+    run: () => reportOf(join(import.meta.dirname, '..', '..', 'test', 'bench', 'reading.ts')),
+  },
+};
+
+/** Of a benchmark that needs a network of processes: those are made by what tests are made with. */
+async function reportOf(script: string): Promise<Report> {
+  const { stdout } = await promisify(execFile)(process.execPath, [script], { timeout: NETWORK_MS });
+  return JSON.parse(stdout) as Report;
+}
 
 const machine = {
   processor: cpus()[0]?.model ?? 'unknown',

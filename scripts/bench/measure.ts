@@ -48,7 +48,7 @@ export interface Bench {
   readonly run: () => Report | Promise<Report>;
 }
 
-interface Sample {
+export interface Sample {
   readonly cpuUs: number;
   readonly wallUs: number;
 }
@@ -67,7 +67,7 @@ function at(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
-function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[]): Spread {
   const sorted = values.toSorted((left, right) => left - right);
   return { least: at(sorted, 0), median: at(sorted, 0.5), p90: at(sorted, 0.9) };
 }

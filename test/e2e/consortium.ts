@@ -8,7 +8,6 @@ import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Test } from 'tap';
 import { H } from '../../common/crypto/hash.ts';
 import { publicKeyOf, sm2Address } from '../../common/crypto/sm2.ts';
 import { utf8 } from '../../common/bytes.ts';
@@ -174,6 +173,12 @@ export interface Head {
   readonly stateRoot: string;
 }
 
+/** What a consortium asks of the test, or the benchmark, that it is for. */
+export interface Stage {
+  setTimeout(ms: number): void;
+  teardown(end: () => unknown): void;
+}
+
 export class Consortium {
   readonly devnet: Devnet;
   /** One for each hospital. */
@@ -191,7 +196,7 @@ export class Consortium {
    * @param deadlineMs for all of the file: eight processes start on two cores, beside whatever else runs there
    */
   static async open(
-    t: Test,
+    t: Stage,
     before: (devnet: Devnet) => Promise<void> = async () => {},
     deadlineMs = FILE_DEADLINE_MS,
   ): Promise<Consortium> {
