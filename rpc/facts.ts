@@ -29,6 +29,7 @@ export interface RequestFacts {
   readonly owner: Address;
   readonly recordOrg: OrgId;
   readonly policyRef: Hash;
+  readonly policyVersion: number;
   readonly ruleIndex: number;
 }
 
@@ -47,6 +48,7 @@ export const requestFactsOf = (entry: RequestEntry): RequestFacts => ({
   owner: entry.owner,
   recordOrg: entry.recordOrg,
   policyRef: entry.policyRef,
+  policyVersion: entry.request.policyVersion,
   ruleIndex: entry.request.ruleIndex,
 });
 

@@ -133,9 +133,14 @@ export class Scope {
   #mayDecide(request: RequestFacts): Promise<boolean> {
     const own = this.caller.account;
     if (own === null || own.kind === 'patient') return Promise.resolve(false);
-    const key = [request.policyRef, request.ruleIndex, request.owner, request.recordOrg, request.requesterOrg].join(
-      '|',
-    );
+    const key = [
+      request.policyRef,
+      request.policyVersion,
+      request.ruleIndex,
+      request.owner,
+      request.recordOrg,
+      request.requesterOrg,
+    ].join('|');
     const known = this.#decides.get(key);
     if (known !== undefined) return known;
     const answer = this.#hasSlot(request, own);
@@ -146,10 +151,11 @@ export class Scope {
   async #hasSlot(request: RequestFacts, own: AccountEntry): Promise<boolean> {
     const { results } = await this.#reads.read(
       get(policyEntry, stateKey.policy(request.policyRef)),
+      get(policyEntry, stateKey.policyVersion(request.policyRef, request.policyVersion)),
       get(attendingEntry, stateKey.attending(request.owner, own.id)),
     );
-    const [policy, attending] = results;
-    const rule = policy?.document.rules[request.ruleIndex];
+    const [newest, replaced, attending] = results;
+    const rule = (replaced ?? newest)?.document.rules[request.ruleIndex];
     return rule !== undefined && this.#fills(rule.approvals, request, own, attending?.endedMs === null);
   }
 

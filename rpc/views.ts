@@ -6,6 +6,7 @@ import type {
   AccountEntry,
   DecisionEntry,
   OrganisationEntry,
+  AmendmentEntry,
   PolicyEntry,
   ProposalEntry,
   RecordEntry,
@@ -116,6 +117,24 @@ export const policyView = (entry: PolicyEntry) => ({
   document: toJson(entry.document),
   createdBy: toHex(entry.createdBy),
   createdMs: entry.createdMs,
+  sinceMs: entry.sinceMs,
+  amendmentId: entry.amendmentId && toHex(entry.amendmentId),
+});
+
+export const amendmentView = (entry: AmendmentEntry) => ({
+  id: toHex(entry.id),
+  policyRef: toHex(entry.amendment.policyRef),
+  version: entry.amendment.version,
+  document: toJson(entry.amendment.document),
+  proposer: toHex(entry.proposer),
+  proposerOrg: entry.proposerOrg,
+  status: entry.status,
+  createdMs: entry.createdMs,
+  closesMs: entry.closesMs,
+  statusMs: entry.statusMs,
+  statusHeight: entry.statusHeight,
+  statusBy: entry.statusBy && toHex(entry.statusBy),
+  decisions: entry.decisions.map(decisionView),
 });
 
 export const accountView = (entry: AccountEntry, scope: Scope) => ({

@@ -22,18 +22,34 @@ import { eligibility, isCustodialHere, isRequester, type Judging } from './eligi
 import { MAX_APPROVALS_PER_REQUEST } from './limits.ts';
 import { type Candidate, type Seating, seat } from './matching.ts';
 import { accountOf } from './organisations.ts';
+import type { Overlay } from './overlay.ts';
 import type { Context } from './context.ts';
 import { personKey, samePerson } from './persons.ts';
 import { OWNER, type Possibility, possibility, type Prospect } from './satisfiability.ts';
 
-export interface AccessCase {
-  readonly request: RequestEntry;
-  readonly policy: PolicyEntry;
-  readonly rule: PolicyRule;
+/** A tree and what has been decided on it: of a request, or of an amendment of a policy. */
+export interface Deciding {
   readonly tree: ApprovalTree;
   /** In the order of their time, at the same time of their accounts. */
   readonly decisions: readonly DecisionEntry[];
   readonly on: Judging;
+}
+
+export interface AccessCase extends Deciding {
+  readonly request: RequestEntry;
+  /** The policy at its newest version; the rule is that of the version which the request names. */
+  readonly policy: PolicyEntry;
+  readonly rule: PolicyRule;
+}
+
+/** A request is for one version of a policy: once there is another, nothing grants it any more. */
+export const isPolicyChanged = ({ policy, request }: AccessCase): boolean =>
+  policy.version !== request.request.policyVersion;
+
+/** The policy as it was at the version that a request names. */
+function policyAt(state: Overlay, policy: PolicyEntry, version: number): PolicyEntry {
+  if (policy.version === version) return policy;
+  return state.must(policyEntry, stateKey.policyVersion(policy.ref, version), 'version of a policy');
 }
 
 type Where = Pick<Context, 'state' | 'now' | 'params'>;
@@ -44,7 +60,7 @@ const MAX_DECISIONS = MAX_APPROVALS_PER_REQUEST + 12 + 1;
 export function caseOfRequest(where: Where, request: RequestEntry): AccessCase {
   const { state, now, params } = where;
   const policy = state.must(policyEntry, stateKey.policy(request.policyRef), 'policy of a request');
-  const rule = policy.document.rules[request.request.ruleIndex];
+  const rule = policyAt(state, policy, request.request.policyVersion).document.rules[request.request.ruleIndex];
   assert(rule !== undefined, 'the rule of a request exists');
   const decisions = state
     .list(decisionEntry, statePrefix.decisions(request.hash), MAX_DECISIONS)
@@ -67,10 +83,10 @@ export function findCase(where: Where, hash: Hash): AccessCase | undefined {
 }
 
 /** Slots that denials have taken out, as a mask. */
-export const deniedSlots = ({ decisions }: AccessCase): number =>
+export const deniedSlots = ({ decisions }: Deciding): number =>
   decisions.reduce((mask, { slot }) => (slot === null ? mask : mask | (1 << slot)), 0);
 
-export const decisionOfPerson = ({ decisions }: AccessCase, account: AccountEntry): DecisionEntry | undefined =>
+export const decisionOfPerson = ({ decisions }: Deciding, account: AccountEntry): DecisionEntry | undefined =>
   decisions.find((decision) => samePerson(account, { id: decision.account, personTag: decision.personTag }));
 
 export interface Approval {
@@ -84,7 +100,7 @@ export interface Evaluation extends Seating {
 }
 
 /** Everybody who approved, judged anew as of now. */
-export function approvalsOf(on: AccessCase): readonly Approval[] {
+export function approvalsOf(on: Deciding): readonly Approval[] {
   const standing = ~deniedSlots(on);
   return on.decisions
     .filter(({ approve }) => approve)
@@ -96,7 +112,7 @@ export function approvalsOf(on: AccessCase): readonly Approval[] {
 }
 
 /** Who of these fills which slot. */
-export function seatApprovals(on: AccessCase, approvals: readonly Approval[]): Evaluation {
+export function seatApprovals(on: Deciding, approvals: readonly Approval[]): Evaluation {
   const orgs = new Map<OrgId, number>();
   const candidates = approvals.map(({ account, mask }): Candidate => {
     if (!orgs.has(account.orgId)) orgs.set(account.orgId, orgs.size);
@@ -106,24 +122,32 @@ export function seatApprovals(on: AccessCase, approvals: readonly Approval[]): E
 }
 
 /** Who fills which slot as of now. */
-export const evaluate = (on: AccessCase): Evaluation => seatApprovals(on, approvalsOf(on));
+export const evaluate = (on: Deciding): Evaluation => seatApprovals(on, approvalsOf(on));
+
+/** Slots that mean somebody of one request, as a mask: where there is none, nobody fills them. */
+const relativeSlots = ({ slots }: ApprovalTree): number =>
+  slots.reduce((mask, slot, index) => {
+    const relative = slot.kind === 'attending' || (slot.kind === 'role' && slot.scope.kind === 'requester');
+    return relative ? mask | (1 << index) : mask;
+  }, 0);
 
 /** Whether the rule can still be satisfied, by those who may yet come and those who have approved. */
-export function prospects(on: AccessCase): Possibility {
-  const { state } = on.on;
-  const owner = accountOf(state, on.request.owner);
+export function prospects(on: Deciding): Possibility {
+  const { state, request } = on.on;
+  const { owner: ownerId, requesterOrg } = request;
+  const owner = ownerId === null ? null : accountOf(state, ownerId);
   assert(owner !== undefined, "a record's owner has an account");
   const prospect: Prospect = {
-    denied: deniedSlots(on),
-    owner: !isCustodialHere(owner, on.request.requesterOrg),
-    recordOrg: on.request.recordOrg,
-    requesterOrg: on.request.requesterOrg,
+    denied: deniedSlots(on) | (requesterOrg === null ? relativeSlots(on.tree) : 0),
+    owner: owner !== null && !isCustodialHere(owner, requesterOrg),
+    recordOrg: request.recordOrg,
+    requesterOrg: requesterOrg ?? ' nobody',
     named: (id) => {
       const account = accountOf(state, id);
-      if (account === undefined || isCustodialHere(account, on.request.requesterOrg)) return null;
-      if (isRequester(on.on.request, account) || decisionOfPerson(on, account)?.approve === false) return null;
+      if (account === undefined || isCustodialHere(account, requesterOrg)) return null;
+      if (isRequester(request, account) || decisionOfPerson(on, account)?.approve === false) return null;
       // By the same name as the owner slot's stand-in: one person, who fills one of these slots.
-      const person = equalBytes(id, on.request.owner) ? OWNER : personKey(account);
+      const person = ownerId !== null && equalBytes(id, ownerId) ? OWNER : personKey(account);
       return { person, org: account.orgId };
     },
   };

@@ -3,6 +3,7 @@ import { unreachable, type Verdict } from '../common/errors.ts';
 import type { Call, NodeCall } from '../common/protocol/transaction.ts';
 import { enrol, reinstate, rotate, suspend } from './accounts.ts';
 import { endAttending, setAttending } from './attending.ts';
+import { approveAmendment, proposeAmendment, rejectAmendment } from './amendments.ts';
 import { ready } from './candidacies.ts';
 import type { NodeContext, TxContext } from './context.ts';
 import { announceKey, confirmShare, giveDealing, hearComplaint } from './custody/steps.ts';
@@ -65,6 +66,12 @@ export function executeCall(ctx: TxContext, call: Exclude<Call, NodeCall>): Verd
       return endAttending(ctx, call);
     case 'policy.create':
       return createPolicy(ctx, call);
+    case 'policy.propose':
+      return proposeAmendment(ctx, call);
+    case 'policy.approve':
+      return approveAmendment(ctx, call);
+    case 'policy.reject':
+      return rejectAmendment(ctx, call);
     case 'record.create':
       return createRecord(ctx, call);
     case 'record.addVersion':
@@ -102,6 +109,7 @@ export function priorityOf(call: Call): 'urgent' | 'normal' {
     case 'account.vetoRecovery':
     case 'role.revoke':
     case 'attending.end':
+    case 'policy.reject':
       return 'urgent';
     default:
       return 'normal';

@@ -84,6 +84,15 @@ export const REJECTIONS = {
   POLICY_UNSATISFIABLE: 'no approvals could satisfy a rule: without the owner they must come from two organisations',
   POLICY_NO_WRAP: 'neither the patient nor the custodian would hold the key',
   POLICY_EXCLUDES_CATEGORY: 'no rule of the policy is for records of this category',
+  // Amendments of policies
+  AMENDMENT_EXISTS: 'this amendment exists already',
+  AMENDMENT_OPEN: "an amendment of this policy by the proposer's organisation is still open",
+  AMENDMENT_UNKNOWN: 'there is no such amendment',
+  AMENDMENT_CLOSED: 'the amendment is not open any more',
+  AMENDMENT_OUTDATED: 'another amendment of the policy has taken effect first',
+  POLICY_NOT_AMENDABLE: "nobody could give the approvals that the policy's admin rule asks for",
+  POLICY_PART_FIXED: 'nonce, organisation and the holders of keys are the same in all versions of a policy',
+  POLICY_WEAKENS_OWNER: "owners' consent would count for less than before",
   // Records
   RECORD_EXISTS: 'this record exists already',
   RECORD_UNKNOWN: 'there is no such record',

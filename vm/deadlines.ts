@@ -11,12 +11,15 @@ import {
   DEADLINE_KINDS,
   type DeadlineKind,
   paramsEntry,
+  policyEntry,
   requestEntry,
+  type RequestEntry,
   stateKey,
   statePrefix,
   prefixRange,
 } from '../common/protocol/state-entries.ts';
 import { closeGrant, closePending } from './access-status.ts';
+import { expireAmendment } from './amendments.ts';
 import { accessFields, type Context, emit } from './context.ts';
 import { closeDemand } from './custody/demands.ts';
 import { passDealDeadline } from './custody/outcome.ts';
@@ -41,14 +44,22 @@ function parseDeadline(key: Uint8Array): Deadline {
 
 const BY_TIME = { by: null, reason: null };
 
+/** A request whose policy has changed waited for nothing any more, and is kept as such. */
+function expireRequest(ctx: Context, request: RequestEntry): void {
+  const { version } = ctx.state.must(policyEntry, stateKey.policy(request.policyRef), 'policy of a request');
+  const reason = version === request.request.policyVersion ? null : 'POLICY_CHANGED';
+  closePending(ctx, request, 'expired', { by: null, reason });
+  emit(ctx, 'access.expired', accessFields(request, reason));
+}
+
 function pass(ctx: Context, { kind, id }: Deadline): void {
   switch (kind) {
     case 'request':
     case 'grant': {
       const request = ctx.state.must(requestEntry, stateKey.request(id), 'request of a deadline');
-      if (kind === 'request') closePending(ctx, request, 'expired', BY_TIME);
-      else closeGrant(ctx, request, 'ended', BY_TIME);
-      return emit(ctx, kind === 'request' ? 'access.expired' : 'access.ended', accessFields(request, null));
+      if (kind === 'request') return expireRequest(ctx, request);
+      closeGrant(ctx, request, 'ended', BY_TIME);
+      return emit(ctx, 'access.ended', accessFields(request, null));
     }
     case 'proposal':
       return expireProposal(ctx, id);
@@ -60,6 +71,8 @@ function pass(ctx: Context, { kind, id }: Deadline): void {
       return passDealDeadline(ctx, id);
     case 'custodyDemand':
       return closeDemand(ctx, id);
+    case 'amendment':
+      return expireAmendment(ctx, id);
   }
 }
 

@@ -4,7 +4,7 @@
  */
 import { equalBytes } from '../common/bytes.ts';
 import { accept, type Verdict } from '../common/errors.ts';
-import { decisionEntry, stateKey } from '../common/protocol/state-entries.ts';
+import { type DecisionEntry, decisionEntry, stateKey } from '../common/protocol/state-entries.ts';
 import type { Hash } from '../common/protocol/primitives.ts';
 import type { CallOf } from '../common/protocol/transaction.ts';
 import {
@@ -12,11 +12,13 @@ import {
   type Approval,
   approvalsOf,
   caseOfRequest,
+  type Deciding,
   decisionOfPerson,
   deniedSlots,
   evaluate,
   type Evaluation,
   findCase,
+  isPolicyChanged,
   prospects,
   seatApprovals,
 } from './access-case.ts';
@@ -30,26 +32,32 @@ import { MAX_APPROVALS_PER_REQUEST } from './limits.ts';
 function openCase(ctx: TxContext, hash: Hash): Verdict<AccessCase> {
   const on = findCase(ctx, hash);
   if (on === undefined) return refuse('REQUEST_UNKNOWN');
+  // Whether the sweep has come by or not: the same state of affairs has one code.
+  if (on.request.statusReason === 'POLICY_CHANGED') return refuse('POLICY_CHANGED');
   if (on.request.status === 'expired') return refuse('REQUEST_EXPIRED');
   if (on.request.status !== 'pending') return refuse('NOT_PENDING', on.request.status);
+  if (isPolicyChanged(on)) return refuse('POLICY_CHANGED');
   if (ctx.now >= on.request.pendingUntilMs) return refuse('REQUEST_EXPIRED');
-  if (on.policy.version !== on.request.request.policyVersion) return refuse('POLICY_CHANGED');
   if (isRequester(on.on.request, ctx.sender)) return refuse('REQUESTER_CANNOT_APPROVE');
   if (decisionOfPerson(on, ctx.sender) !== undefined) return refuse('ALREADY_DECIDED');
   return accept(on);
 }
 
-function decide(ctx: TxContext, hash: Hash, approve: boolean, reason: string | null, slot: number | null): void {
-  ctx.state.put(decisionEntry, stateKey.decision(hash, ctx.sender.id), {
-    account: ctx.sender.id,
-    orgId: ctx.sender.orgId,
-    personTag: ctx.sender.personTag,
-    approve,
-    atMs: ctx.now,
-    height: ctx.height,
-    reason,
-    slot,
-  });
+type Said = Pick<DecisionEntry, 'approve' | 'reason' | 'slot'>;
+export const APPROVED: Said = { approve: true, reason: null, slot: null };
+
+/** The sender's decision, as it is kept. */
+export const decisionOf = ({ sender, now, height }: TxContext, said: Said): DecisionEntry => ({
+  account: sender.id,
+  orgId: sender.orgId,
+  personTag: sender.personTag,
+  atMs: now,
+  height,
+  ...said,
+});
+
+export function decide(ctx: TxContext, hash: Hash, said: Said): void {
+  ctx.state.put(decisionEntry, stateKey.decision(hash, ctx.sender.id), decisionOf(ctx, said));
 }
 
 function bitCount(mask: number): number {
@@ -70,22 +78,28 @@ function checkNeeded(ctx: TxContext, approvals: readonly Approval[], mask: numbe
     : refuse('TOO_MANY_DECISIONS', `${MAX_APPROVALS_PER_REQUEST}`);
 }
 
-export function approve(ctx: TxContext, call: CallOf<'access.approve'>): Verdict {
-  const open = openCase(ctx, call.requestHash);
-  if (!open.ok) return open;
-  const on = open.value;
-  const requester = requesterStillEntitled(on.on, on.rule);
-  if (!requester.ok) return requester;
+/** The approvals with the sender's, if that could matter. */
+export function joinApproval(ctx: TxContext, on: Deciding): Verdict<readonly Approval[]> {
   const { mask, reason } = eligibility(on.on, on.tree, ctx.sender);
   if (mask === 0) return refuse(reason);
   const standing = mask & ~deniedSlots(on);
   if (standing === 0) return refuse('SLOT_ALREADY_DENIED');
   const before = approvalsOf(on);
   const needed = checkNeeded(ctx, before, standing);
-  if (!needed.ok) return needed;
-  decide(ctx, call.requestHash, true, null, null);
+  return needed.ok ? accept([...before, { account: ctx.sender, mask: standing }]) : needed;
+}
+
+export function approve(ctx: TxContext, call: CallOf<'access.approve'>): Verdict {
+  const open = openCase(ctx, call.requestHash);
+  if (!open.ok) return open;
+  const on = open.value;
+  const requester = requesterStillEntitled(on.on, on.rule, on.request);
+  if (!requester.ok) return requester;
+  const approvals = joinApproval(ctx, on);
+  if (!approvals.ok) return approvals;
+  decide(ctx, call.requestHash, APPROVED);
   emit(ctx, 'access.approve', accessFields(on.request, on.request.request.purpose));
-  grantIfSatisfied(ctx, on, seatApprovals(on, [...before, { account: ctx.sender, mask: standing }]));
+  grantIfSatisfied(ctx, on, seatApprovals(on, approvals.value));
   return OK;
 }
 
@@ -104,7 +118,7 @@ export function grantIfSatisfied(ctx: TxContext, on: AccessCase, { satisfied, se
  * The slot that a denial takes out: of those the person could fill and nobody denied before, one that names this person
  * before others, one without an approval before others, then the first.
  */
-function deniedSlot(on: AccessCase, mask: number): number | null {
+function deniedSlot(on: Deciding, mask: number): number | null {
   const { seats } = evaluate(on);
   let best: { slot: number; rank: number } | null = null;
   for (let slot = 0; slot < on.tree.slots.length; slot += 1) {
@@ -115,6 +129,14 @@ function deniedSlot(on: AccessCase, mask: number): number | null {
   return best?.slot ?? null;
 }
 
+/** The slot that a denial of the sender takes out. */
+export function denySlot(ctx: TxContext, on: Deciding): Verdict<number> {
+  const { mask, reason } = eligibility(on.on, on.tree, ctx.sender);
+  if (mask === 0) return refuse(reason);
+  const slot = deniedSlot(on, mask & ~deniedSlots(on));
+  return slot === null ? refuse('SLOT_ALREADY_DENIED') : accept(slot);
+}
+
 export function deny(ctx: TxContext, call: CallOf<'access.deny'>): Verdict {
   const open = openCase(ctx, call.requestHash);
   if (!open.ok) return open;
@@ -122,12 +144,11 @@ export function deny(ctx: TxContext, call: CallOf<'access.deny'>): Verdict {
   const owner = equalBytes(ctx.sender.id, on.request.owner);
   let slot: number | null = null;
   if (!owner) {
-    const { mask, reason } = eligibility(on.on, on.tree, ctx.sender);
-    if (mask === 0) return refuse(reason);
-    slot = deniedSlot(on, mask & ~deniedSlots(on));
-    if (slot === null) return refuse('SLOT_ALREADY_DENIED');
+    const denied = denySlot(ctx, on);
+    if (!denied.ok) return denied;
+    slot = denied.value;
   }
-  decide(ctx, call.requestHash, false, call.reason, slot);
+  decide(ctx, call.requestHash, { approve: false, reason: call.reason, slot });
   emit(ctx, 'access.deny', accessFields(on.request, call.reason));
   if (owner || !prospects(caseOfRequest(ctx, on.request)).satisfiable) {
     closePending(ctx, on.request, 'denied', { by: ctx.sender.id, reason: call.reason });

@@ -16,14 +16,23 @@ import type { Overlay } from './overlay.ts';
 import { samePerson } from './persons.ts';
 import { rolesNamed } from './roles.ts';
 
+/** What is decided on: a request, or an amendment of a policy, which has neither owner nor requester. */
+interface JudgedRequest {
+  readonly owner: Address | null;
+  /** Whose `writer` slots are meant: the organisation that wrote the record, or the policy's. */
+  readonly recordOrg: OrgId;
+  readonly requesterOrg: OrgId | null;
+  readonly requesterTag: Uint8Array | null;
+  readonly requester: Address | null;
+  readonly createdMs: TimeMs;
+}
+
 /** What eligibility depends on beside the account; a view of the request and of the block. */
 export interface Judging {
   readonly state: Overlay;
   readonly now: TimeMs;
   readonly params: ChainParams;
-  readonly request: Pick<RequestEntry, 'owner' | 'recordOrg' | 'requesterOrg' | 'requesterTag' | 'createdMs'> & {
-    readonly requester: Address;
-  };
+  readonly request: JudgedRequest;
 }
 
 export interface Eligibility {
@@ -33,7 +42,7 @@ export interface Eligibility {
   readonly reason: RejectionCode;
 }
 
-export function inScope(scope: OrgScope, org: OrgId, recordOrg: OrgId, requesterOrg: OrgId): boolean {
+export function inScope(scope: OrgScope, org: OrgId, recordOrg: OrgId, requesterOrg: OrgId | null): boolean {
   switch (scope.kind) {
     case 'writer':
       return org === recordOrg;
@@ -69,21 +78,25 @@ function roleFault(
   return fault;
 }
 
-/** A hospital that keeps a patient's key would approve its own request with it: such a key fills none of its slots. */
-export const isCustodialHere = (account: AccountEntry, requesterOrg: OrgId): boolean =>
-  account.custodial && account.orgId === requesterOrg;
+/**
+ * A hospital that keeps a patient's key would approve its own request with it: such a key fills none of its slots, and
+ * none where it is not about one hospital's request.
+ */
+export const isCustodialHere = (account: AccountEntry, requesterOrg: OrgId | null): boolean =>
+  account.custodial && (requesterOrg === null || account.orgId === requesterOrg);
 
 function slotFault(on: Judging, account: AccountEntry, slot: Slot): RejectionCode | null {
   const { request } = on;
   switch (slot.kind) {
     case 'owner':
-      return equalBytes(account.id, request.owner) ? null : 'NOT_AN_APPROVER';
+      return isOwner(request, account) ? null : 'NOT_AN_APPROVER';
     case 'person':
       return equalBytes(account.id, slot.account) ? null : 'NOT_AN_APPROVER';
     case 'role':
       if (!inScope(slot.scope, account.orgId, request.recordOrg, request.requesterOrg)) return 'NOT_AN_APPROVER';
       return roleFault(on, account, slot.role, slot.department);
     case 'attending': {
+      if (request.owner === null) return 'NOT_AN_APPROVER';
       const relation = on.state.get(attendingEntry, stateKey.attending(request.owner, account.id));
       if (relation === undefined || relation.endedMs !== null || on.now >= relation.expiresAtMs)
         return 'NOT_AN_APPROVER';
@@ -106,8 +119,11 @@ function accountFault(on: Judging, account: AccountEntry): RejectionCode | null 
   return null;
 }
 
-export const isRequester = (request: Judging['request'], account: AccountEntry): boolean =>
-  samePerson(account, { id: request.requester, personTag: request.requesterTag });
+export const isRequester = (request: JudgedRequest, account: AccountEntry): boolean =>
+  request.requester !== null && samePerson(account, { id: request.requester, personTag: request.requesterTag });
+
+const isOwner = (request: JudgedRequest, account: AccountEntry): boolean =>
+  request.owner !== null && equalBytes(account.id, request.owner);
 
 /** The slots of `tree` that the account may fill for this request, now. */
 export function eligibility(on: Judging, tree: ApprovalTree, account: AccountEntry): Eligibility {
@@ -115,7 +131,7 @@ export function eligibility(on: Judging, tree: ApprovalTree, account: AccountEnt
   if (general !== null) return NO_SLOT(general);
   const requester = isRequester(on.request, account);
   // An owner who asks for the own record consents by asking: the owner slot and no other.
-  if (requester && !equalBytes(account.id, on.request.owner)) return NO_SLOT('REQUESTER_CANNOT_APPROVE');
+  if (requester && !isOwner(on.request, account)) return NO_SLOT('REQUESTER_CANNOT_APPROVE');
   let mask = 0;
   let reason: RejectionCode = requester ? 'REQUESTER_CANNOT_APPROVE' : 'NOT_AN_APPROVER';
   tree.slots.forEach((slot, index) => {
@@ -151,16 +167,14 @@ export function requesterEntitled(
 }
 
 /** The requester still may have what was asked for: active, and holding the role. */
-export function requesterStillEntitled(on: Judging, rule: PolicyRule): Verdict {
-  const account = accountOf(on.state, on.request.requester);
-  if (account === undefined || !isActive(on.state, account)) return refuse('REQUESTER_SUSPENDED');
-  const held = requesterEntitled(
-    on.state,
-    rule,
-    account,
-    { owner: on.request.owner, orgId: on.request.recordOrg },
-    on.now,
-  );
+export function requesterStillEntitled(
+  { state, now }: Judging,
+  rule: PolicyRule,
+  request: Pick<RequestEntry, 'request' | 'owner' | 'recordOrg'>,
+): Verdict {
+  const account = accountOf(state, request.request.requester);
+  if (account === undefined || !isActive(state, account)) return refuse('REQUESTER_SUSPENDED');
+  const held = requesterEntitled(state, rule, account, { owner: request.owner, orgId: request.recordOrg }, now);
   if (held.ok) return OK;
   return refuse(held.code === 'ROLE_EXPIRED' ? 'REQUESTER_ROLE_EXPIRED' : 'REQUESTER_ROLE_MISSING');
 }

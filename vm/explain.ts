@@ -11,6 +11,7 @@ import {
   type DecisionEntry,
   grantEntry,
   paramsEntry,
+  policyEntry,
   prefixRange,
   recordEntry,
   requestByRecordEntry,
@@ -20,7 +21,7 @@ import {
   statePrefix,
 } from '../common/protocol/state-entries.ts';
 import type { ApprovalNode } from '../common/protocol/policy.ts';
-import { type AccessCase, caseOfRequest, deniedSlots, evaluate, prospects } from './access-case.ts';
+import { type AccessCase, caseOfRequest, deniedSlots, evaluate, isPolicyChanged, prospects } from './access-case.ts';
 import { isActiveGrant, isPending } from './access-status.ts';
 import type { Slot } from './approval-tree.ts';
 import { refuse } from './codes.ts';
@@ -41,6 +42,7 @@ export const ANSWERS = {
   CANCELLED: 'the last request for it was cancelled',
   REVOKED: 'the last grant of it was revoked',
   ENDED: 'the last grant of it has ended',
+  POLICY_CHANGED: 'the policy changed after the last request for it: that request is granted no more',
   RECORD_UNKNOWN: 'there is no such record',
   SUBJECT_UNKNOWN: 'there is no such account',
   SUBJECT_SUSPENDED: 'the account or its organisation is suspended',
@@ -124,6 +126,14 @@ const AFTER: Readonly<Record<RequestEntry['status'], AnswerCode>> = {
   ended: 'ENDED',
 };
 
+function outcomeOf(state: Overlay, request: RequestEntry, atMs: TimeMs): AnswerCode {
+  if (request.statusReason === 'POLICY_CHANGED') return 'POLICY_CHANGED';
+  if (request.status !== 'pending') return AFTER[request.status];
+  if (!isPending(request, atMs)) return 'EXPIRED';
+  const { version } = state.must(policyEntry, stateKey.policy(request.policyRef), 'policy of a request');
+  return version === request.request.policyVersion ? 'WAITING' : 'POLICY_CHANGED';
+}
+
 /** What became of the last request; of the newest of the record's requests, those that are looked at. */
 function lastRequest(reader: StateReader, state: Overlay, asked: AccessQuestion): AccessDecision {
   const range = {
@@ -135,8 +145,7 @@ function lastRequest(reader: StateReader, state: Overlay, asked: AccessQuestion)
     const { hash, purpose, requester } = decodeTrusted(requestByRecordEntry, value, 'request of a record');
     if (purpose !== asked.purpose || !equalBytes(requester, asked.subject)) continue;
     const request = state.must(requestEntry, stateKey.request(hash), 'request of a record');
-    const lapsed = request.status === 'pending' && !isPending(request, asked.atMs);
-    return answer(lapsed ? 'EXPIRED' : AFTER[request.status], {
+    return answer(outcomeOf(state, request, asked.atMs), {
       hash,
       version: request.request.version,
       notAfterMs: request.request.notAfterMs,
@@ -248,7 +257,8 @@ export function explainRequest(reader: StateReader, requestHash: Hash, atMs: Tim
 }
 
 function missingOf(on: AccessCase, oneOrganisation: boolean): { code: string; message: string } {
-  const requester = requesterStillEntitled(on.on, on.rule);
+  if (isPolicyChanged(on)) return { code: 'POLICY_CHANGED', message: ANSWERS.POLICY_CHANGED };
+  const requester = requesterStillEntitled(on.on, on.rule, on.request);
   if (!requester.ok) return { code: requester.code, message: requester.message };
   const code: AnswerCode = oneOrganisation ? 'APPROVALS_ONE_ORGANISATION' : 'APPROVALS_MISSING';
   return { code, message: ANSWERS[code] };

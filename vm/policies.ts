@@ -1,4 +1,4 @@
-/** Policies: checked for shape, for what they name, and for being satisfiable at all; then they stay as they are. */
+/** Policies: checked for shape, for what they name, and for being satisfiable at all. How they change: amendments.ts. */
 import type { Verdict } from '../common/errors.ts';
 import type { ApprovalNode, PolicyDocument, PolicyRule } from '../common/protocol/policy.ts';
 import { policyRefOf } from '../common/protocol/policy.ts';
@@ -32,6 +32,16 @@ function checkApprovals(state: Overlay, node: ApprovalNode): Verdict {
   return OK;
 }
 
+/** Whether anybody could satisfy it, with the owner or without. */
+export const isSatisfiable = (approvals: ApprovalNode, owner: boolean): boolean =>
+  possibility(compileTree(approvals), {
+    denied: 0,
+    owner,
+    recordOrg: ' writer',
+    requesterOrg: ' requester',
+    named: someone,
+  }).satisfiable;
+
 function checkRule(state: Overlay, rule: PolicyRule): Verdict {
   if (rule.maxDurationMs === 0) return refuse('POLICY_BAD_DURATION');
   for (const { scope } of rule.requesters) {
@@ -41,14 +51,17 @@ function checkRule(state: Overlay, rule: PolicyRule): Verdict {
   }
   const approvals = checkApprovals(state, rule.approvals);
   if (!approvals.ok) return approvals;
-  const { satisfiable } = possibility(compileTree(rule.approvals), {
-    denied: 0,
-    owner: true,
-    recordOrg: ' writer',
-    requesterOrg: ' requester',
-    named: someone,
-  });
-  return satisfiable ? OK : refuse('POLICY_UNSATISFIABLE');
+  return isSatisfiable(rule.approvals, true) ? OK : refuse('POLICY_UNSATISFIABLE');
+}
+
+/** What every version of a policy must be. */
+export function checkDocument(state: Overlay, document: PolicyDocument): Verdict {
+  if (!document.custodian && !document.patientWrap) return refuse('POLICY_NO_WRAP');
+  for (const rule of document.rules) {
+    const verdict = checkRule(state, rule);
+    if (!verdict.ok) return verdict;
+  }
+  return checkApprovals(state, document.adminRule);
 }
 
 export function createPolicy(ctx: TxContext, call: CallOf<'policy.create'>): Verdict {
@@ -57,19 +70,16 @@ export function createPolicy(ctx: TxContext, call: CallOf<'policy.create'>): Ver
   if (!admin.ok) return admin;
   const ref = policyRefOf(document);
   if (policyOf(ctx.state, ref) !== undefined) return refuse('POLICY_EXISTS');
-  if (!document.custodian && !document.patientWrap) return refuse('POLICY_NO_WRAP');
-  for (const rule of document.rules) {
-    const verdict = checkRule(ctx.state, rule);
-    if (!verdict.ok) return verdict;
-  }
-  const adminRule = checkApprovals(ctx.state, document.adminRule);
-  if (!adminRule.ok) return adminRule;
+  const sound = checkDocument(ctx.state, document);
+  if (!sound.ok) return sound;
   ctx.state.put(policyEntry, stateKey.policy(ref), {
     ref,
     version: 1,
     document,
     createdBy: ctx.sender.id,
     createdMs: ctx.now,
+    sinceMs: ctx.now,
+    amendmentId: null,
   });
   emit(ctx, 'policy.create', { objectId: ref });
   return OK;

@@ -3,7 +3,6 @@ import { equalBytes } from '../common/bytes.ts';
 import { accept, type Verdict } from '../common/errors.ts';
 import type { PolicyRule } from '../common/protocol/policy.ts';
 import {
-  decisionEntry,
   recordEntry,
   type RecordEntry,
   recordVersionEntry,
@@ -18,7 +17,7 @@ import { caseOfRequest, evaluate, prospects } from './access-case.ts';
 import { closePending, isPending, openRequest } from './access-status.ts';
 import { refuse } from './codes.ts';
 import { accessFields, counted, emit, OK, type TxContext } from './context.ts';
-import { grantIfSatisfied } from './decisions.ts';
+import { APPROVED, decide, grantIfSatisfied } from './decisions.ts';
 import { requesterEntitled } from './eligibility.ts';
 import { claimKey, unusedKey } from './keys.ts';
 import { personOf } from './persons.ts';
@@ -103,16 +102,7 @@ export function requestAccess(ctx: TxContext, call: CallOf<'access.request'>): V
 
 /** An owner who asks for the own record has consented by asking: the request itself fills the owner slot. */
 function ownRequest(ctx: TxContext, entry: RequestEntry): void {
-  ctx.state.put(decisionEntry, stateKey.decision(entry.hash, ctx.sender.id), {
-    account: ctx.sender.id,
-    orgId: ctx.sender.orgId,
-    personTag: ctx.sender.personTag,
-    approve: true,
-    atMs: ctx.now,
-    height: ctx.height,
-    reason: null,
-    slot: null,
-  });
+  decide(ctx, entry.hash, APPROVED);
   const own = caseOfRequest(ctx, entry);
   grantIfSatisfied(ctx, own, evaluate(own));
 }

@@ -29,7 +29,7 @@ import {
 import { event } from './receipt.ts';
 import { sectionClass } from './record.ts';
 import { MAX_STATE_VALUE_BYTES } from './state-tree.ts';
-import { accessRequest, accountKind, proposal, recordContent } from './transaction.ts';
+import { accessRequest, accountKind, amendment, proposal, recordContent } from './transaction.ts';
 import { type VoteKind, VOTE_KINDS } from './signing.ts';
 import { validator, validatorSet } from './validator-set.ts';
 
@@ -49,6 +49,7 @@ export const DEADLINE_KINDS = [
   'candidacy',
   'custodyDeal',
   'custodyDemand',
+  'amendment',
 ] as const;
 export type DeadlineKind = (typeof DEADLINE_KINDS)[number];
 
@@ -82,6 +83,11 @@ export const stateKey = {
   recovery: (account: Address): Uint8Array => ns(0x15, account),
   attending: (patient: Address, physician: Address): Uint8Array => ns(0x16, patient, physician),
   policy: (ref: Hash): Uint8Array => ns(0x20, ref),
+  /** A version that an amendment has replaced. */
+  policyVersion: (ref: Hash, version: number): Uint8Array => ns(0x21, ref, u32be(version)),
+  amendment: (id: Hash): Uint8Array => ns(0x22, id),
+  /** The amendment of a policy that somebody of an organisation has proposed and that is not concluded. */
+  openAmendment: (ref: Hash, org: OrgId): Uint8Array => ns(0x23, ref, prefixed(org)),
   record: (id: Hash): Uint8Array => ns(0x30, id),
   recordVersion: (id: Hash, version: number): Uint8Array => ns(0x31, id, u32be(version)),
   recordByOwner: (owner: Address, createdMs: TimeMs, id: Hash): Uint8Array => ns(0x32, owner, u64be(createdMs), id),
@@ -143,6 +149,8 @@ export const statePrefix = {
   rolesNamed: (account: Address, name: string): Uint8Array => ns(0x13, account, prefixed(name)),
   accountsOfPerson: (tag: Uint8Array): Uint8Array => ns(0x14, tag),
   policies: (): Uint8Array => ns(0x20),
+  policyVersions: (ref: Hash): Uint8Array => ns(0x21, ref),
+  openAmendments: (ref: Hash): Uint8Array => ns(0x23, ref),
   records: (): Uint8Array => ns(0x30),
   recordVersions: (id: Hash): Uint8Array => ns(0x31, id),
   recordsOfOwner: (owner: Address): Uint8Array => ns(0x32, owner),
@@ -263,6 +271,9 @@ export const policyEntry = struct({
   document: policyDocument,
   createdBy: address,
   createdMs: timeMs,
+  /** Of this version: when it took effect, and the amendment that made it; null for the first. */
+  sinceMs: timeMs,
+  amendmentId: nullable(hash32),
 });
 export type PolicyEntry = TypeOf<typeof policyEntry>;
 
@@ -327,6 +338,31 @@ export const decisionEntry = struct({
   slot: nullable(uint(MAX_POLICY_SLOTS - 1)),
 });
 export type DecisionEntry = TypeOf<typeof decisionEntry>;
+
+/** `outdated`: another amendment took effect first. */
+export const AMENDMENT_STATUSES = ['open', 'effective', 'rejected', 'expired', 'outdated'] as const;
+/** Approvals that are looked at, and a rejection of each slot. */
+const MAX_AMENDMENT_DECISIONS = 36;
+
+/** A new document for a policy, put to those whom the policy's present document names for that. */
+export const amendmentEntry = struct({
+  id: hash32,
+  amendment,
+  proposer: address,
+  proposerOrg: orgId,
+  status: oneOf(AMENDMENT_STATUSES),
+  createdMs: timeMs,
+  closesMs: timeMs,
+  statusMs: timeMs,
+  statusHeight: height,
+  /** Who rejected it, or whose approval was the last that it took; null for time. */
+  statusBy: nullable(address),
+  /** In the order they were made, which is that of their time. */
+  decisions: list(decisionEntry, MAX_AMENDMENT_DECISIONS),
+});
+export type AmendmentEntry = TypeOf<typeof amendmentEntry>;
+
+export const openAmendmentEntry = struct({ id: hash32 });
 
 export const requestByRecordEntry = struct({ hash: hash32, purpose, requester: address });
 export const grantEntry = struct({ purpose, version: uint(), notAfterMs: timeMs });

@@ -137,6 +137,10 @@ export const proposal = union({
 });
 export type Proposal = TypeOf<typeof proposal>;
 
+/** What a policy is to say from its next version on. */
+export const amendment = struct({ policyRef: hash32, version: uint(2 ** 32 - 1), document: policyDocument });
+export type Amendment = TypeOf<typeof amendment>;
+
 const signedDigest = struct({ digest: hash32, signature });
 
 export const call = union({
@@ -156,6 +160,10 @@ export const call = union({
   'attending.set': struct({ relation: attendingRelation, countersignature: nullable(countersignature) }),
   'attending.end': struct({ patient: address, physician: address }),
   'policy.create': struct({ document: policyDocument }),
+  /** Approvals and rejections name the amendment's id, which is the hash of all that it says. */
+  'policy.propose': struct({ amendment, nonce: nonce16 }),
+  'policy.approve': struct({ amendmentId: hash32 }),
+  'policy.reject': struct({ amendmentId: hash32 }),
   /** `hospital` is the sender's organisation; named here so that what the owner signs needs no state to be checked. */
   'record.create': struct({ owner: address, hospital: orgId, nonce: nonce16, sectionClass, content: recordContent }),
   /** `owner`, `hospital` and `sectionClass` repeat what the record says, for the same reason. */
@@ -242,6 +250,8 @@ export const requestHashOf = (chainId: Hash, request: AccessRequest): Hash =>
   H('request', chainId, encode(accessRequest, request));
 export const proposalIdOf = (chainId: Hash, account: Uint8Array, nonce: Uint8Array, value: Proposal): Hash =>
   H('proposal', chainId, account, nonce, encode(proposal, value));
+export const amendmentIdOf = (chainId: Hash, account: Uint8Array, nonce: Uint8Array, value: Amendment): Hash =>
+  H('amendment', chainId, account, nonce, encode(amendment, value));
 
 /** A transaction decoded once, with the bytes it came in and their hash; passed on so that nobody does it again. */
 export interface DecodedTransaction {

@@ -5,7 +5,10 @@ import { recordIdOf } from '../../common/protocol/record.ts';
 import { keyShownBy } from '../../common/protocol/state-proof.ts';
 import {
   accountEntry,
+  type AmendmentEntry,
+  amendmentEntry,
   deliveryEntry,
+  openAmendmentEntry,
   policyEntry,
   recordByOwnerEntry,
   type RecordEntry,
@@ -27,8 +30,8 @@ import { page } from '../pages.ts';
 import type { BlobStat, ReleaseReply } from '../ports.ts';
 import { bytesOf, type Call, type Handlers, type MethodsOf, type Service } from '../service.ts';
 import { mayRead, requireKey, requireRange } from '../state-scope.ts';
-import { atOf, get, getProven } from '../state-reads.ts';
-import { policyView, recordVersionView, recordView } from '../views.ts';
+import { atOf, get, getProven, list } from '../state-reads.ts';
+import { amendmentView, policyView, recordVersionView, recordView } from '../views.ts';
 
 export function stateHandlers({ ports, facts }: Service): Handlers<MethodsOf<'state'>> {
   return {
@@ -93,6 +96,12 @@ export function emrHandlers(service: Service): Handlers<MethodsOf<'emr'>> {
     return latest;
   }
 
+  /** Amendments are never deleted: one that the list names may be read later. */
+  async function amendmentOf(id: Hash): Promise<AmendmentEntry | null> {
+    const { results } = await reads.read(get(amendmentEntry, stateKey.amendment(id)));
+    return results[0];
+  }
+
   return {
     async emr_getRecord({ recordId, prove = false }, call) {
       const id = bytesOf(recordId);
@@ -153,8 +162,34 @@ export function emrHandlers(service: Service): Handlers<MethodsOf<'emr'>> {
         whole: true,
         item: ({ value }) => policyView(value),
       }),
+    emr_listPolicyVersions: ({ policyRef, limit, cursor }, call) =>
+      page(service, call, {
+        question: `emr_listPolicyVersions ${policyRef}`,
+        prefix: statePrefix.policyVersions(bytesOf(policyRef)),
+        codec: policyEntry,
+        limit,
+        cursor,
+        whole: true,
+        item: ({ value }) => policyView(value),
+      }),
+    async emr_listAmendments({ policyRef }) {
+      const { at, results } = await reads.read(
+        list(openAmendmentEntry, statePrefix.openAmendments(bytesOf(policyRef)), { limit: MAX_LISTED_AMENDMENTS }),
+      );
+      const found = await Promise.all(results[0].entries.map(({ value }) => amendmentOf(value.id)));
+      return { amendments: found.flatMap((entry) => (entry === null ? [] : [amendmentView(entry)])), ...atOf(at) };
+    },
+    async emr_getAmendment({ amendmentId }) {
+      const { at, results } = await reads.read(get(amendmentEntry, stateKey.amendment(bytesOf(amendmentId))));
+      const [entry] = results;
+      if (entry === null) throw notFound('There is no amendment with this id.');
+      return { amendment: amendmentView(entry), ...atOf(at) };
+    },
   };
 }
+
+/** Organisations that may have an amendment of one policy open, as many as vote on anything. */
+const MAX_LISTED_AMENDMENTS = 100;
 
 type LatestOf = (entry: RecordEntry) => Promise<RecordVersionEntry>;
 

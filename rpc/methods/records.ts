@@ -4,6 +4,7 @@ import { RELEASE_SHARE_BYTES } from '../../common/crypto/custody/release-share.t
 import * as s from '../schema.ts';
 import {
   address,
+  amendment,
   at,
   cid,
   hash,
@@ -100,6 +101,24 @@ export const emrMethods = {
     access: 'member',
     params: paging,
     result: page(policy),
+  }),
+  emr_listPolicyVersions: method({
+    summary: 'Versions of a policy that amendments have replaced, the oldest first.',
+    access: 'member',
+    params: { policyRef: hash, ...paging },
+    result: page(policy),
+  }),
+  emr_listAmendments: method({
+    summary: 'Amendments of a policy that are not concluded: one for each organisation at the most.',
+    access: 'member',
+    params: { policyRef: hash },
+    result: s.object({ amendments: s.list(amendment), ...at }),
+  }),
+  emr_getAmendment: method({
+    summary: 'An amendment of a policy: its document, and who has approved or rejected it.',
+    access: 'member',
+    params: { amendmentId: hash },
+    result: s.object({ amendment, ...at }),
   }),
 };
 

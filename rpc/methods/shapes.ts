@@ -6,7 +6,7 @@ import { PURPOSES, ROLES, type PolicyDocument } from '../../common/protocol/poli
 import { MAX_SIDECAR_BYTES, MAX_TX_BYTES } from '../../common/protocol/primitives.ts';
 import type { Event } from '../../common/protocol/receipt.ts';
 import { SECTION_CLASSES } from '../../common/protocol/record.ts';
-import { REQUEST_STATUSES } from '../../common/protocol/state-entries.ts';
+import { AMENDMENT_STATUSES, REQUEST_STATUSES } from '../../common/protocol/state-entries.ts';
 import type { AccessRequest, Call, Proposal } from '../../common/protocol/transaction.ts';
 import type { ExplainedNode } from '../../vm/index.ts';
 import type { JsonOf } from '../json.ts';
@@ -173,6 +173,9 @@ export const policy = s.object({
   document: policyDocument,
   createdBy: address,
   createdMs: timeMs,
+  /** Of this version: since when it is in force, and by which amendment; null for the first. */
+  sinceMs: timeMs,
+  amendmentId: s.nullable(hash),
 });
 
 export const account = s.object({
@@ -239,4 +242,21 @@ export const decision = s.object({
   reason: s.nullable(s.text(48)),
   /** The slot that a denial took out. */
   slot: s.nullable(s.integer()),
+});
+
+/** A document that is to become the policy's next version. */
+export const amendment = s.object({
+  id: hash,
+  policyRef: hash,
+  version: s.integer(),
+  document: policyDocument,
+  proposer: address,
+  proposerOrg: orgId,
+  status: s.words(AMENDMENT_STATUSES),
+  createdMs: timeMs,
+  closesMs: timeMs,
+  statusMs: timeMs,
+  statusHeight: height,
+  statusBy: s.nullable(address),
+  decisions: s.list(decision),
 });
