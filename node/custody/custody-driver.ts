@@ -109,7 +109,9 @@ export class CustodyDriver {
     const before = this.#sessionId();
     const answer = await own.step();
     const isNew = notes.note(answer);
-    const isDone = answer.kind === 'steps' && answer.steps.length === 0 && answer.waitsFor === null;
+    const isIdle = answer.kind === 'steps' && answer.steps.length === 0 && answer.waitsFor === null;
+    // What it was shown is the last durable state, which may be older than this one: done is what it is twice in a row.
+    const isDone = isIdle && isSame;
     this.#shown = { state, atMs: nowMs, isDone };
     if (isNew && notes.concern !== null) log.warn({ ...notes.status }, 'the custodian waits, or does not answer');
     const sessionId = this.#sessionId();
