@@ -221,6 +221,11 @@ export class Devnet {
     await service?.ended;
   }
 
+  /** Stops a custodian where it is, or lets it go on: meanwhile it takes connections and says nothing. */
+  freezeCustodian(orgId: string, frozen: boolean): void {
+    this.#custodians.get(orgId)?.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
+  }
+
   /** Process ids of the nodes. */
   pids(): ReadonlyMap<string, number> {
     return new Map([...this.#nodes].map(([orgId, service]) => [orgId, service.pid]));

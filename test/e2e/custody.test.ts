@@ -3,14 +3,17 @@
  * whoever is down or lies. Nothing that any process writes holds a share.
  */
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { backUpShare, openPart, restoreShare } from '../../client/custody-backup.ts';
+import { ClientError } from '../../client/errors.ts';
 import { hexOf } from '../../client/hex.ts';
 import { awaitReplicas } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, provenRecord } from '../../client/record-get.ts';
 import { subjectOf } from '../../client/record-offer.ts';
+import { revocationStatus } from '../../client/revocation.ts';
 import { bytesToHex } from '../../common/bytes.ts';
 import { openKeystore } from '../../common/native/keystore.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
@@ -55,10 +58,9 @@ async function read() {
   return { isEqual: (await readFile(out)).equals(original), ...released };
 }
 
-const replies = async () => {
-  const asked = { grantId: hexOf(request), timeoutMs: 10_000 };
-  return (await wang.view.rpc.call('custody_getShare', asked)).replies;
-};
+const repliesOf = async (grant: Uint8Array, view = wang.view) =>
+  (await view.rpc.call('custody_getShare', { grantId: hexOf(grant), timeoutMs: 10_000 })).replies;
+const replies = () => repliesOf(request);
 
 /** A custodian listens a moment after its process was started. */
 const listening = (orgId: string): Promise<boolean> =>
@@ -130,6 +132,70 @@ t.test('a node whose custodian is down serves its people all the same', async (t
   t.ok((await read()).isEqual);
   devnet.startCustodian(second);
   await listening(second);
+});
+
+t.test('one is frozen: it takes connections, and answers nothing', async (t) => {
+  t.teardown(() => devnet.freezeCustodian(first, false));
+  devnet.freezeCustodian(first, true);
+  t.ok((await read()).isEqual);
+});
+
+t.test('a share that is lost comes back from two officers', async (t) => {
+  const { dir } = devnet.hospital(second);
+  const passphrase = new Uint8Array(await readFile(devnet.passphraseFile));
+  const officers = [chen, mei, wang];
+  const keys = officers.map(({ key }) => hexOf(key.publicKey));
+  const out = join(devnet.dir, 'parts');
+  const { files, kept } = await backUpShare(wang.view, { dir, passphrase, officers: keys, out });
+  t.match(kept, { orgId: second, epoch: 1 });
+  await devnet.killCustodian(second);
+  await rm(join(dir, 'custody'), { recursive: true });
+  devnet.startCustodian(second);
+  await listening(second);
+  // With the first one down, each of the others is needed.
+  await devnet.killCustodian(first);
+  const refusals = (await replies()).flatMap(({ orgId, code }) => (code === null ? [] : [`${orgId} ${code}`]));
+  t.same(refusals.sort(), [`${first} CUSTODIAN_UNAVAILABLE`, `${second} CUSTODY_NO_SHARE`]);
+  t.equal((await refusalOf(() => read())).code, 'KEY_NOT_RELEASED');
+  await devnet.killCustodian(second);
+  const parts = [1, 2].map((at) => join(out, `opened-${at}`));
+  for (const [at, officer] of [mei, wang].entries()) await openPart(files[at + 1]!, officer.key, parts[at]!);
+  t.match(await restoreShare(wang.view, { dir, passphrase, parts }), { isNew: true });
+  devnet.startCustodian(second);
+  await listening(second);
+  t.ok((await read()).isEqual, 'by the share that came back');
+  devnet.startCustodian(first);
+  await listening(first);
+});
+
+t.test('a revocation among reads: once a quorum has signed for it, no threshold releases', async (t) => {
+  const grant = await wang.ask(recordId);
+  await mei.decide(grant);
+  await wang.caughtUp();
+  /** Who gave a share, whichever node was asked. */
+  const released = async (index: number): Promise<string[]> => {
+    try {
+      const given = await repliesOf(grant, consortium.viewAt(wang, index));
+      return given.flatMap(({ orgId, code }) => (code === null && orgId !== null ? [orgId] : []));
+    } catch (error) {
+      // Anything else, a limit of the node say, would hide what the custodians do.
+      if (error instanceof ClientError && error.code === 'NOT_GRANTED') return [];
+      throw error;
+    }
+  };
+  t.ok((await released(1)).length >= epoch.threshold, 'as long as the grant lasts, they do');
+  const final = new AbortController();
+  let before = 0;
+  const racing = [0, 1].map(async (index) => {
+    while (!final.signal.aborted) before += (await released(index)).length > 0 ? 1 : 0;
+  });
+  await mei.decide(grant, { kind: 'revoke', reason: 'withdrawn' });
+  await until('a quorum has signed that it executed it', async () => (await revocationStatus(mei.view, grant)).final);
+  const after = new Set((await Promise.all([0, 1, 2, 3].map(released))).flat());
+  final.abort();
+  await Promise.all(racing);
+  t.comment(`${before} answers with shares while it was under way, ${after.size} holders gave one after it was final`);
+  t.ok(after.size < epoch.threshold, `${[...after].join()} are fewer than ${epoch.threshold}`);
 });
 
 t.test('no share is written anywhere but sealed', async (t) => {
