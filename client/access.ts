@@ -7,13 +7,7 @@ import { publicKeyOf } from '../common/crypto/sm2.ts';
 import { newPrivateKey, selectSm2Engine } from '../common/native/sm2-select.ts';
 import { custodyDemandEntry } from '../common/protocol/custody.ts';
 import type { PolicyRule, Purpose } from '../common/protocol/policy.ts';
-import {
-  policyEntry,
-  type PolicyEntry,
-  requestEntry,
-  type RequestEntry,
-  stateKey,
-} from '../common/protocol/state-entries.ts';
+import { type PolicyEntry, requestEntry, type RequestEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { type AccessRequest, encodeSidecar, requestHashOf, sidecarHash } from '../common/protocol/transaction.ts';
 import { sm2Encrypt } from '../common/crypto/sm2-encrypt.ts';
 import { wrapPlaintext } from '../common/protocol/record.ts';
@@ -23,7 +17,7 @@ import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 import type { Home } from './home.ts';
 import type { UnlockedKey } from './keys.ts';
-import { provenPolicy } from './policies.ts';
+import { policyAtVersion, provenPolicy } from './policies.ts';
 import { randomNonce, randomSecret } from './randomness.ts';
 import { forgetRequestKey, storeRequestKey } from './request-keys.ts';
 import { execute, type Committed, type SubmitOptions } from './transactions.ts';
@@ -43,9 +37,9 @@ export async function provenRequest(view: ChainView, hash: Uint8Array): Promise<
   return found;
 }
 
-/** The policy of a request. Null where this account may not see it. */
-export async function policyOfRequest(view: ChainView, request: RequestEntry): Promise<PolicyEntry | null> {
-  return (await view.find(stateKey.policy(request.policyRef), policyEntry, 'the policy'))?.value ?? null;
+/** The policy of a request, at the version that it names. Null where this account may not see it. */
+export function policyOfRequest(view: ChainView, request: RequestEntry): Promise<PolicyEntry | null> {
+  return policyAtVersion(view, request.policyRef, request.request.policyVersion);
 }
 
 /** Rules that allow the purpose, those first under which one of the roles may ask. */

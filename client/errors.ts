@@ -92,6 +92,13 @@ const REMEDIES: Readonly<Record<string, string>> = {
   PURPOSE_NOT_ALLOWED: 'emrchain policy show ID says which purposes each rule allows.',
   DURATION_TOO_LONG: 'Ask for a shorter time: --for DURATION; emrchain policy show ID has the longest of each rule.',
   POLICY_CHANGED: 'Ask again: the policy changed since.',
+  AMENDMENT_OPEN:
+    'emrchain policy show POLICY names it: let it be decided, or take it back with emrchain policy reject.',
+  AMENDMENT_OUTDATED: 'Propose it again for the version that is in force: emrchain policy amend POLICY FILE.',
+  POLICY_NOT_AMENDABLE: 'Nobody can change this policy: make a new one with emrchain policy add, for new records.',
+  POLICY_PART_FIXED: 'Leave organisation, custodian and patient-wrap as they are, or make a new policy.',
+  POLICY_WEAKENS_OWNER:
+    'Keep rules that need no owner as they are, or narrower; what goes further takes a new policy, under which owners sign.',
   REQUEST_UNKNOWN: 'emrchain access list shows the requests in your scope.',
   REQUEST_EXPIRED: 'Ask again: emrchain access request RECORD.',
   NOT_PENDING: 'emrchain access show REQUEST says what became of it.',

@@ -1,7 +1,13 @@
 /** Policies read from the chain: the reference names the document by hash, so that no node can show another. */
 import { equalBytes } from '../common/bytes.ts';
 import { policyRefOf } from '../common/protocol/policy.ts';
-import { policyEntry, type PolicyEntry, stateKey } from '../common/protocol/state-entries.ts';
+import {
+  type AmendmentEntry,
+  amendmentEntry,
+  policyEntry,
+  type PolicyEntry,
+  stateKey,
+} from '../common/protocol/state-entries.ts';
 import type { ChainView } from './chain-view.ts';
 import { ClientError } from './errors.ts';
 
@@ -26,4 +32,33 @@ export async function provenPolicy(view: ChainView, ref: Uint8Array): Promise<Po
     );
   }
   return value;
+}
+
+/** The policy as it was at one of its versions. Null where this account may not see it. */
+export async function policyAtVersion(view: ChainView, ref: Uint8Array, version: number): Promise<PolicyEntry | null> {
+  const newest = (await view.find(stateKey.policy(ref), policyEntry, 'the policy'))?.value ?? null;
+  if (newest === null || newest.version === version) return newest;
+  const replaced = await view.find(stateKey.policyVersion(ref, version), policyEntry, 'the version of the policy');
+  return replaced?.value ?? null;
+}
+
+export interface ProvenAmendment {
+  readonly entry: AmendmentEntry;
+  /** The version that it is to replace, or has replaced. */
+  readonly before: PolicyEntry;
+}
+
+/** What an approval is signed for: both documents come from the proven state. @throws ClientError AMENDMENT_UNKNOWN */
+export async function provenAmendment(view: ChainView, id: Uint8Array): Promise<ProvenAmendment> {
+  const found = await view.find(stateKey.amendment(id), amendmentEntry, 'the amendment');
+  const { amendment } = found?.value ?? {};
+  const before = amendment && (await policyAtVersion(view, amendment.policyRef, amendment.version - 1));
+  if (found === undefined || !before) {
+    throw new ClientError(
+      'AMENDMENT_UNKNOWN',
+      'There is no such amendment.',
+      'emrchain policy show POLICY names those that are open.',
+    );
+  }
+  return { entry: found.value, before };
 }

@@ -70,3 +70,36 @@ export function policyLines(document: PolicyDocument): string[] {
     ...treeLines(document.adminRule, '    '),
   ];
 }
+
+/**
+ * The lines of the newer document, with those of the older one that are gone: `+` new, `-` gone, else unchanged. By the
+ * longest common subsequence; documents have some hundred lines.
+ */
+export function differenceLines(before: PolicyDocument, after: PolicyDocument): string[] {
+  const [old, now] = [policyLines(before), policyLines(after)];
+  // common[i][j]: lines that old from i on and now from j on have in common.
+  const common = Array.from({ length: old.length + 1 }, () => new Array<number>(now.length + 1).fill(0));
+  const at = (i: number, j: number): number => common[i]?.[j] ?? 0;
+  for (let i = old.length - 1; i >= 0; i -= 1) {
+    const row = common[i] as number[];
+    for (let j = now.length - 1; j >= 0; j -= 1) {
+      row[j] = old[i] === now[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+    }
+  }
+  const lines: string[] = [];
+  let [i, j] = [0, 0];
+  while (i < old.length || j < now.length) {
+    if (i < old.length && j < now.length && old[i] === now[j]) {
+      lines.push(`  ${old[i]}`);
+      i += 1;
+      j += 1;
+    } else if (i < old.length && (j === now.length || at(i + 1, j) >= at(i, j + 1))) {
+      lines.push(`- ${old[i]}`);
+      i += 1;
+    } else {
+      lines.push(`+ ${now[j]}`);
+      j += 1;
+    }
+  }
+  return lines;
+}

@@ -12,6 +12,7 @@ import type { Address, Hash } from '../common/protocol/primitives.ts';
 import {
   type AmendmentEntry,
   amendmentEntry,
+  type DecisionEntry,
   emptyEntry,
   openAmendmentEntry,
   type PolicyEntry,
@@ -25,14 +26,26 @@ import { refuse } from './codes.ts';
 import { type Context, emit, OK, type TxContext } from './context.ts';
 import { APPROVED, decisionOf, denySlot, joinApproval } from './decisions.ts';
 import { eligibility } from './eligibility.ts';
+import { accountOf } from './organisations.ts';
 import { weakensOwners } from './owner-protection.ts';
 import { checkDocument, policyOf } from './policies.ts';
 import { requireAdmin } from './roles.ts';
 
 type Decisions = Pick<AmendmentEntry, 'createdMs' | 'decisions'>;
 
+/** As it is kept: everybody reads amendments, and whose accounts belong to one person is the organisations' matter. */
+const kept = (ctx: TxContext, said: Parameters<typeof decisionOf>[1]): DecisionEntry => ({
+  ...decisionOf(ctx, said),
+  personTag: null,
+});
+
 /** What is decided by the policy's present admin rule. */
-function caseOf({ state, now, params }: Context, policy: PolicyEntry, { createdMs, decisions }: Decisions): Deciding {
+function caseOf(
+  { state, now, params }: Context,
+  policy: PolicyEntry,
+  { createdMs, decisions: said }: Decisions,
+): Deciding {
+  const decisions = said.map((one) => ({ ...one, personTag: accountOf(state, one.account)?.personTag ?? null }));
   const request = {
     owner: null,
     recordOrg: policy.document.orgId,
@@ -143,7 +156,7 @@ export function approveAmendment(ctx: TxContext, call: CallOf<'policy.approve'>)
   const { entry, policy, on } = open.value;
   const approvals = joinApproval(ctx, on);
   if (!approvals.ok) return approvals;
-  const approved = { ...entry, decisions: [...entry.decisions, decisionOf(ctx, APPROVED)] };
+  const approved = { ...entry, decisions: [...entry.decisions, kept(ctx, APPROVED)] };
   emit(ctx, 'policy.approve', { objectId: entry.id });
   if (seatApprovals(on, approvals.value).satisfied) bringIntoEffect(ctx, policy, approved);
   else ctx.state.put(amendmentEntry, stateKey.amendment(entry.id), approved);
@@ -178,7 +191,7 @@ export function rejectAmendment(ctx: TxContext, call: CallOf<'policy.reject'>): 
   if (decisionOfPerson(on, ctx.sender) !== undefined) return refuse('ALREADY_DECIDED');
   const slot = denySlot(ctx, on);
   if (!slot.ok) return slot;
-  const said = decisionOf(ctx, { approve: false, reason: null, slot: slot.value });
+  const said = kept(ctx, { approve: false, reason: null, slot: slot.value });
   const rejected = { ...entry, decisions: [...entry.decisions, said] };
   emit(ctx, 'policy.reject', { objectId: entry.id });
   if (prospects(caseOf(ctx, policy, rejected)).satisfiable) {

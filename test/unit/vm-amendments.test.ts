@@ -138,6 +138,7 @@ t.test('two organisations, one person one slot, roles that have cooled', async (
   t.equal(on.approve('new', id), 'ROLE_NOT_YET_EFFECTIVE');
   t.equal(on.approve('bea', id), null);
   t.equal(on.approve('bea again', id), 'ALREADY_DECIDED');
+  t.equal(on.entry(id).decisions[0]?.personTag, null, 'everybody reads it, and nobody learns that they are one');
   t.equal(on.approve('betty', id), null);
   t.equal(on.policy.version, 1, 'two persons, but of one organisation');
   t.equal(on.approve('cora', id), null);

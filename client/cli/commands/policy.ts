@@ -1,35 +1,21 @@
 /** `emrchain policy`: who may ask for records, and whose approval it takes. */
-import { readFile } from 'node:fs/promises';
 import { policyRefOf } from '../../../common/protocol/policy.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { toJson } from '../../json.ts';
-import { listKeys, ORG_TOKENS_KIND, type OrgTokens } from '../../keys.ts';
 import { provenPolicy } from '../../policies.ts';
-import { parsePolicyFile } from '../../policy-file.ts';
 import { policyLines } from '../../policy-text.ts';
 import { randomNonce } from '../../randomness.ts';
 import { clean, fields, table, time } from '../../text.ts';
-import { tokenOf } from '../../tokens.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import { submitCall, txFields, txView } from '../execute.ts';
 import type { Result } from '../output.ts';
 import { gather, moreLine, parseLimit } from '../paging.ts';
 import type { Session } from '../session.ts';
-
-/** Token keys where the home has them: a policy that writes tokens itself needs none. */
-async function tokensIfAny(session: Session, named: string | undefined): Promise<OrgTokens | undefined> {
-  const { keys } = await listKeys(session.home);
-  const sets = keys.filter(({ kind }) => kind === ORG_TOKENS_KIND);
-  return named !== undefined || sets.length === 1 ? session.tokens(named) : undefined;
-}
+import { amend, decideBy, showAmendment } from './policy-amending.ts';
+import { readPolicy } from './policy-reading.ts';
 
 async function add(session: Session, options: { tokens?: string }, file: string): Promise<Result> {
-  const source = await readFile(file, 'utf8');
-  const needsTokens = /(?:categories|department)\s*:/.test(source);
-  const tokens = needsTokens ? await tokensIfAny(session, options.tokens) : undefined;
-  const document = parsePolicyFile(file, source, randomNonce(), (kind, word) =>
-    tokens === undefined ? undefined : tokenOf(tokens, kind, word),
-  );
+  const document = await readPolicy(session, options.tokens, file, randomNonce());
   const committed = await submitCall(session, { kind: 'policy.create', document });
   const ref = hexOf(policyRefOf(document));
   return {
@@ -39,13 +25,25 @@ async function add(session: Session, options: { tokens?: string }, file: string)
 }
 
 async function show(session: Session, _options: object, id: string): Promise<Result> {
-  const policy = await provenPolicy(await session.view(), parseId(id, 32, 'policy'));
+  const view = await session.view();
+  const policy = await provenPolicy(view, parseId(id, 32, 'policy'));
+  const policyRef = hexOf(policy.ref);
+  const { amendments } = await view.rpc.call('emr_listAmendments', { policyRef });
+  const { items: replaced } = await gather(parseLimit(undefined), (query) =>
+    view.rpc.call('emr_listPolicyVersions', { policyRef, ...query }),
+  );
+  // An entry of several fields is an object.
+  const shown = toJson(policy) as Readonly<Record<string, unknown>>;
   return {
-    json: toJson(policy),
+    json: { ...shown, replaced, amendments },
     text: [
       ...fields([
         ['policy', hexOf(policy.ref)],
-        ['version', policy.version],
+        ['version', `${policy.version}, since ${time(policy.sinceMs)}`],
+        ...replaced.map((old) => ['replaced', `version ${old.version}, of ${time(old.sinceMs)}`] as const),
+        ...amendments.map(
+          (a) => ['amendment', `${a.id}, by ${clean(a.proposerOrg)}, closes ${time(a.closesMs)}`] as const,
+        ),
         ['organisation', policy.document.orgId],
         ['created', `${time(policy.createdMs)} by ${hexOf(policy.createdBy)}`],
       ]),
@@ -77,7 +75,24 @@ export const descriptor: CommandDescriptor = {
       .description('put a policy (YAML) of your organisation on the chain, as its administrator')
       .option('--tokens <name>', 'which token keys hide categories and departments')
       .action(run(add));
-    command.command('show <id>').description('a policy, proven').action(run(show));
+    command
+      .command('amend <id> <file>')
+      .description('propose another document (YAML) for a policy')
+      .option('--tokens <name>', 'which token keys hide categories and departments')
+      .option('--yes', 'do not ask')
+      .action(run(amend));
+    for (const decision of ['approve', 'reject'] as const) {
+      command
+        .command(`${decision} <amendment>`)
+        .description(`${decision} an amendment, after its difference is shown`)
+        .option('--yes', 'do not ask')
+        .action(run(decideBy(decision)));
+    }
+    command
+      .command('amendment <id>')
+      .description('an amendment, proven: what it changes, who has decided')
+      .action(run(showAmendment));
+    command.command('show <id>').description('a policy, proven, with its versions').action(run(show));
     command
       .command('list')
       .description('policies of the network')

@@ -213,6 +213,8 @@ export async function policyDetail({ api }, policyRef) {
         facts([
           ['Reference', full(policy.ref)],
           ['Created by', [accountLink(policy.createdBy, 20), ' ', when(policy.createdMs)]],
+          ['In force since', when(policy.sinceMs)],
+          ['By amendment', policy.amendmentId === null ? 'none: the first version' : full(policy.amendmentId)],
           ['Key wraps', [of.patientWrap && tag('patient'), ' ', of.custodian && tag('custodian of the hospital')]],
         ]),
       ),
