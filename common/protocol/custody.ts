@@ -43,7 +43,6 @@ export const NOBODYS_KEY = encodePoint(GBAR);
 export const custodyThreshold = (n: number): number => quorumSize(n);
 
 export const CUSTODY_PHASES = ['announce', 'deal', 'confirm', 'prepared'] as const;
-export type CustodyPhase = (typeof CUSTODY_PHASES)[number];
 
 /** Organisations whose custodians hold shares, in the order of their indices 1..n. */
 export const custodyReceivers = list(struct({ orgId, custodianKey: publicKey }), MAX_VALIDATORS, 1);

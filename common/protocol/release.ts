@@ -34,7 +34,6 @@ export const releaseDemand = struct({
   sidecar: boundedBytes(1, MAX_SIDECAR_BYTES),
 });
 export type ReleaseDemand = TypeOf<typeof releaseDemand>;
-export const MAX_RELEASE_DEMAND_BYTES = MAX_SIDECAR_BYTES + evidenceBytes(5);
 
 /** As a release demand, for a record that is sealed under the key that the custodians share. */
 export const shareDemand = struct({
