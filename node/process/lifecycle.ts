@@ -33,19 +33,15 @@ class NodeProcess {
     const { pino } = await import('pino');
     const log = pino({ level: settings.config.log.level, base: null, formatters: { level: (level) => ({ level }) } });
     this.#log = log;
-    const passphrase = await readNodePassphrase();
-    // Another thread derives the key meanwhile, and has given back its 128 MiB when the database is opened.
-    const [keys, { runNode }, { version }] = await Promise.all([
-      openNodeKeys(settings.config.keys, passphrase),
-      import('./run.ts'),
-      import('./version.ts'),
-    ]);
+    // Before the rest is loaded: deriving a key takes 128 MiB for a moment, which would come on top of everything.
+    const keys = await openNodeKeys(settings.config.keys, await readNodePassphrase());
+    const [{ runNode }, { version }] = await Promise.all([import('./run.ts'), import('./version.ts')]);
+    // Otherwise written at the end of the process, which `kill -9` does not let it reach.
+    flushCompileCache();
     log.info({ version, nodejs: process.version, pid: process.pid, dir: settings.dir }, 'starting');
     const onFatal = (error: unknown): void => this.fatal(error);
     const running = await runNode({ settings, keys, version, startedMs: this.#startedMs, log, onFatal });
     this.#running = running;
-    // Otherwise written at the end of the process, which `kill -9` does not let it reach.
-    flushCompileCache();
   }
 
   couldNotStart(error: unknown): void {

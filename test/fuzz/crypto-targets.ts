@@ -8,6 +8,7 @@ import { parseTrailer } from '../../client/record-content.ts';
 import { concatBytes, parseHex, parseHex0x, u16be, u32be, u64be, utf8 } from '../../common/bytes.ts';
 import { tlv } from '../../common/crypto/hash.ts';
 import { decodePoint, decodeScalar, encodePoint, encodeScalar, GENERATOR } from '../../common/crypto/curve.ts';
+import { decodePublicPoint } from '../../common/crypto/public-arithmetic.ts';
 import { parseCapsule } from '../../common/crypto/custody/capsule.ts';
 import { parseComplaint } from '../../common/crypto/custody/dealing.ts';
 import { parseProof } from '../../common/crypto/custody/proofs.ts';
@@ -35,6 +36,13 @@ const mathTargets: readonly FunctionTarget[] = [
     costUs: 200,
     sample: (random) => random.pick(POINTS),
     decode: (bytes) => maybe(decodePoint(bytes), encodePoint),
+  },
+  {
+    name: 'curve point, by WebAssembly',
+    covers: ['decodePublicPoint'],
+    form: 'bytes',
+    sample: (random) => random.pick(POINTS),
+    decode: (bytes) => maybe(decodePublicPoint(bytes), encodePoint),
   },
   {
     name: 'scalar',

@@ -10,11 +10,13 @@ import type { FunctionTarget } from './parts.ts';
 import { snapshotTargets } from './snapshot-targets.ts';
 import { stateTargets } from './state-targets.ts';
 import { textTargets } from './text-targets.ts';
+import { custodyTargets } from './custody-targets.ts';
 import { transactionTargets } from './transaction-targets.ts';
 
 export const functionTargets: readonly FunctionTarget[] = [
   ...consensusTargets,
   ...transactionTargets,
+  ...custodyTargets,
   ...cryptoTargets,
   ...snapshotTargets,
   ...stateTargets,
