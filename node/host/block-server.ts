@@ -11,6 +11,8 @@ import { decodeBlocksRequest, encodeBody, encodeCertifiedBlock, wrapDirect } fro
 
 /** Blocks and bytes of one answer: a round trip for each 64 small blocks, and memory for one large one at a time. */
 export const MAX_SERVED_BLOCKS = 64;
+/** Blocks that are read from disk while the one before them is sent. */
+const READ_AHEAD = 4;
 const MAX_SERVED_BYTES = 16 * 1024 * 1024;
 /** Blocks pushed to a validator that is stuck; the rest it fetches itself. The direct queue holds some 24 MiB. */
 const MAX_PUSHED_BLOCKS = 4;
@@ -65,8 +67,15 @@ export class BlockServer {
     if (first < this.#ports.store.lowestBlock) {
       throw new EmrError('PRUNED', 'this node began with a snapshot and has no blocks from before it');
     }
+    const reading: Promise<Uint8Array | null>[] = [];
     for (let height = first; height < first + MAX_SERVED_BLOCKS && !signal.aborted; height += 1) {
-      const encoded = await this.#encoded(height);
+      while (reading.length < READ_AHEAD && height + reading.length < first + MAX_SERVED_BLOCKS) {
+        const next = this.#encoded(height + reading.length);
+        // Of the one that is waited for, the failure is thrown; nobody waits for those after it then.
+        next.catch(() => undefined);
+        reading.push(next);
+      }
+      const encoded = (await reading.shift()) ?? null;
       if (encoded === null) return;
       bytes += encoded.length;
       yield encoded;

@@ -12,8 +12,9 @@ import { type Receipt, receipt } from '../../common/protocol/receipt.ts';
 import type { ValidatorSet } from '../../common/protocol/validator-set.ts';
 import type { ChainPort, StoredBlock, StoredHeader } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
-import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
+import type { ChainStore } from '../storage/chain-store.ts';
 import type { HostView } from './host-view.ts';
+import { RecentBlocks } from './recent-blocks.ts';
 
 export interface ChainPortParts {
   readonly store: ChainStore;
@@ -25,21 +26,19 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
   const isVisible = (height: Height): boolean => height <= executor.head.height;
   const headerAt = (height: Height): StoredHeader | null => (isVisible(height) ? store.headerAt(height) : null);
 
-  // Whoever is told of a block reads it next: replication, subscribers, those who wait for their transactions.
-  let latest: CommittedBlock | null = null;
-  host.onCommitted((committed) => (latest = committed));
-  const latestAt = (height: Height): CommittedBlock | null => (latest?.header.height === height ? latest : null);
+  const recent = new RecentBlocks();
+  host.onCommitted((committed) => recent.note(committed));
 
   async function block(height: Height): Promise<StoredBlock | null> {
     const stored = headerAt(height);
     if (stored === null) return null;
-    const body = latestAt(height)?.block ?? (await store.blockAt(height));
+    const body = recent.at(height)?.block ?? (await store.blockAt(height));
     return body && { ...stored, txs: body.txs, sidecars: body.sidecars };
   }
 
   async function receipts(height: Height): Promise<readonly Receipt[] | null> {
     if (!isVisible(height)) return null;
-    const encoded = latestAt(height)?.receipts ?? (await store.encodedReceiptsAt(height));
+    const encoded = recent.at(height)?.receipts ?? (await store.encodedReceiptsAt(height));
     return encoded && encoded.map((bytes) => decodeTrusted(receipt, bytes, 'receipt'));
   }
 

@@ -1,0 +1,34 @@
+/**
+ * The last blocks in memory, for those who are told of a block and read it next: replication, subscribers, whoever waits for
+ * a transaction. While a node catches up they are some blocks behind.
+ */
+import type { Height } from '../../common/protocol/primitives.ts';
+import type { CommittedBlock } from '../storage/chain-store.ts';
+
+/** As many as sync commits at a time. */
+const MAX_BLOCKS = 64;
+const MAX_BYTES = 8 * 1024 * 1024;
+
+const sizeOf = ({ block, receipts }: CommittedBlock): number =>
+  [...block.txs, ...block.sidecars, ...receipts].reduce((sum, bytes) => sum + (bytes?.length ?? 0), 0);
+
+export class RecentBlocks {
+  /** In the order of their heights. */
+  readonly #blocks = new Map<Height, { readonly committed: CommittedBlock; readonly sizeBytes: number }>();
+  #bytes = 0;
+
+  note(committed: CommittedBlock): void {
+    const sizeBytes = sizeOf(committed);
+    this.#blocks.set(committed.header.height, { committed, sizeBytes });
+    this.#bytes += sizeBytes;
+    for (const [height, oldest] of this.#blocks) {
+      if (this.#blocks.size <= MAX_BLOCKS && this.#bytes <= MAX_BYTES) return;
+      this.#blocks.delete(height);
+      this.#bytes -= oldest.sizeBytes;
+    }
+  }
+
+  at(height: Height): CommittedBlock | null {
+    return this.#blocks.get(height)?.committed ?? null;
+  }
+}
