@@ -22,6 +22,7 @@ import { closeGrant, closePending } from './access-status.ts';
 import { expireAmendment } from './amendments.ts';
 import { accessFields, type Context, emit } from './context.ts';
 import { closeDemand } from './custody/demands.ts';
+import { passRefresh } from './custody/handover.ts';
 import { passDealDeadline } from './custody/outcome.ts';
 import { activateProposal, expireProposal, failCandidacy } from './governance.ts';
 import { MAX_DEADLINES_PER_BLOCK, MAX_EVENTS_PER_DEADLINE } from './limits.ts';
@@ -71,6 +72,8 @@ function pass(ctx: Context, { kind, id }: Deadline): void {
       return passDealDeadline(ctx, id);
     case 'custodyDemand':
       return closeDemand(ctx, id);
+    case 'custodyRefresh':
+      return passRefresh(ctx);
     case 'amendment':
       return expireAmendment(ctx, id);
   }

@@ -31,6 +31,12 @@ export const MAX_CHECKED_GRANTS = 100;
 /** From the keys of a custody session on: after this long, dealers that have not dealt are not waited for. */
 export const CUSTODY_DEAL_MS = 60_000;
 
+/** An epoch of this age is refreshed: shares that were stolen one by one over more time than that do not add up. */
+export const CUSTODY_REFRESH_MS = 90 * 24 * 60 * 60 * 1000;
+
+/** How long the custodians have for a refresh that is due, and how long until the next attempt where it came to nothing. */
+export const CUSTODY_REFRESH_RETRY_MS = 24 * 60 * 60 * 1000;
+
 /** How long holders have to post the shares that a requester demands on the chain; then who did not is named. */
 export const CUSTODY_DEMAND_MS = 60_000;
 

@@ -99,6 +99,8 @@ export const custodyEpochEntry = struct({
   holders: list(struct({ orgId, share: point }), MAX_VALIDATORS, 1),
   sinceHeight: height,
   sinceMs: timeMs,
+  /** When the chain by itself begins to make new shares. */
+  refreshMs: timeMs,
 });
 export type CustodyEpochEntry = TypeOf<typeof custodyEpochEntry>;
 

@@ -49,6 +49,7 @@ export const DEADLINE_KINDS = [
   'candidacy',
   'custodyDeal',
   'custodyDemand',
+  'custodyRefresh',
   'amendment',
 ] as const;
 export type DeadlineKind = (typeof DEADLINE_KINDS)[number];

@@ -34,7 +34,7 @@ export function custodyStatusHandlers({ reads, ports }: Service): Handlers<'cust
 }
 
 function epochView(entry: CustodyEpochEntry): NonNullable<Status['epoch']> {
-  const { epoch, key, threshold, holders, sinceHeight, sinceMs } = entry;
+  const { epoch, key, threshold, holders, sinceHeight, sinceMs, refreshMs } = entry;
   return {
     epoch,
     key: toHex(key),
@@ -42,6 +42,7 @@ function epochView(entry: CustodyEpochEntry): NonNullable<Status['epoch']> {
     holders: holders.map(({ orgId, share }) => ({ orgId, share: toHex(share) })),
     sinceHeight,
     sinceMs,
+    refreshMs,
   };
 }
 

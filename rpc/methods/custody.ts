@@ -12,6 +12,8 @@ const epoch = s.object({
   holders: s.list(s.object({ orgId, share: s.hex(33) })),
   sinceHeight: height,
   sinceMs: timeMs,
+  /** When the chain by itself begins to make new shares. */
+  refreshMs: timeMs,
 });
 
 const session = s.object({

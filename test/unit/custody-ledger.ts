@@ -262,7 +262,16 @@ export class Ledger {
   activate(): CustodyEpochEntry {
     const { id, epoch, threshold, receivers, result } = this.session!;
     const holders = receivers.map(({ orgId }, k) => ({ orgId, share: result!.shares[k]! }));
-    this.epoch = { epoch, sessionId: id, key: result!.key, threshold, holders, sinceHeight: 1, sinceMs: 1 };
+    this.epoch = {
+      epoch,
+      sessionId: id,
+      key: result!.key,
+      threshold,
+      holders,
+      sinceHeight: 1,
+      sinceMs: 1,
+      refreshMs: 1,
+    };
     this.session = null;
     this.dealings.clear();
     return this.epoch;

@@ -35,6 +35,7 @@ export function sharedCustody(orgIds: readonly string[], epoch = 1): SharedCusto
       })),
       sinceHeight: 1,
       sinceMs: 0,
+      refreshMs: 0,
     },
   };
 }

@@ -6,7 +6,7 @@ import { organisationEntry, proposalEntry, stateKey } from '../../common/protoco
 import type { Proposal } from '../../common/protocol/transaction.ts';
 import { quorumSize } from '../../common/protocol/validator-set.ts';
 import { blockDue } from '../../vm/index.ts';
-import { CUSTODY_DEAL_MS, CUSTODY_DEMAND_MS } from '../../vm/limits.ts';
+import { CUSTODY_DEAL_MS, CUSTODY_DEMAND_MS, CUSTODY_REFRESH_MS, CUSTODY_REFRESH_RETRY_MS } from '../../vm/limits.ts';
 import { Custodians, holds, typesOf } from './vm-custodians.ts';
 import { people } from './vm-hospitals.ts';
 import { Seats } from './vm-seats.ts';
@@ -106,7 +106,7 @@ t.test('a candidate that does not come takes its session with it', async (t) => 
   t.same(typesOf(world.pass(HOUR)), ['gov.failed', 'custody.closed']);
   t.equal(seats.status(id), 'failed CANDIDATE_NOT_READY');
   t.notOk(custodians.isOpen);
-  t.equal(blockDue(world.state).nextDeadlineMs, null, 'and with the deadline of its dealings');
+  t.equal(blockDue(world.state).nextDeadlineMs, custodians.epoch.refreshMs, 'and with the deadline of its dealings');
 });
 
 t.test('a candidate from before the first key is served when there is one', async (t) => {
@@ -174,11 +174,11 @@ t.test('custodians that make no new shares keep other changes waiting no longer 
   t.equal(seats.status(id), 'failed CUSTODY_NOT_PREPARED');
   t.equal(seats.validators.length, 5);
   t.notOk(custodians.isOpen);
-  t.equal(blockDue(world.state).nextDeadlineMs, null);
+  t.equal(blockDue(world.state).nextDeadlineMs, custodians.epoch.refreshMs);
   const again = seats.enact({ kind: 'removeValidator', orgId: B }, 'admin@a', FIVE);
   custodians.make();
   t.equal(seats.status(again), 'effective');
-  t.equal(blockDue(world.state).nextDeadlineMs, null, 'no deadline is left behind');
+  t.equal(blockDue(world.state).nextDeadlineMs, custodians.epoch.refreshMs, 'no deadline is left behind');
 });
 
 t.test('what has become impossible meanwhile has failed', async (t) => {
@@ -371,4 +371,34 @@ t.test('while there is no key, membership goes its own way and the session follo
   t.match(custodians.session, { kind: 'genesis', epoch: 1 }, 'and another try without it');
   custodians.make();
   t.equal(custodians.epoch.holders.length, 5);
+});
+
+t.test('an old epoch gets new shares by itself, and what nobody completes gives way', async (t) => {
+  const { world, seats, custodians } = setting();
+  custodians.make();
+  const first = custodians.epoch;
+  t.equal(first.refreshMs, first.sinceMs + CUSTODY_REFRESH_MS);
+  t.equal(blockDue(world.state).nextDeadlineMs, first.refreshMs);
+  world.now = first.refreshMs - 1;
+  world.commit();
+  t.notOk(custodians.isOpen, 'not before');
+  t.same(typesOf(world.pass(1)), ['custody.opened']);
+  t.match(custodians.session, { kind: 'reshare', epoch: 2, proposalId: null });
+
+  custodians.announceAll([A, B, C]);
+  t.same(typesOf(world.pass(CUSTODY_REFRESH_RETRY_MS)), ['custody.closed'], 'D stays away');
+  t.same(typesOf(world.pass(CUSTODY_REFRESH_RETRY_MS)), ['custody.opened'], 'another attempt');
+  custodians.make();
+  const { epoch } = custodians;
+  t.match(epoch, { epoch: 2, refreshMs: epoch.sinceMs + CUSTODY_REFRESH_MS });
+  t.same(epoch.key, first.key);
+  t.notSame(epoch.holders, first.holders);
+  t.equal(blockDue(world.state).nextDeadlineMs, epoch.refreshMs, 'one deadline, of the epoch that is');
+
+  world.pass(CUSTODY_REFRESH_MS - 2 * DAY);
+  seats.enact({ kind: 'refreshCustody' });
+  const voted = custodians.session;
+  t.ok(voted.proposalId);
+  world.pass(2 * DAY);
+  t.same(custodians.session.id, voted.id, 'a session of a vote goes first');
 });

@@ -5,10 +5,16 @@
  */
 import { equalBytes } from '../../common/bytes.ts';
 import { accept, assert, type Verdict } from '../../common/errors.ts';
-import { custodyEpochEntry, type CustodySessionEntry } from '../../common/protocol/custody.ts';
+import {
+  type CustodyEpochEntry,
+  custodyEpochEntry,
+  type CustodyReceivers,
+  type CustodySessionEntry,
+} from '../../common/protocol/custody.ts';
 import { type Hash, MAX_OBSERVERS, type OrgId } from '../../common/protocol/primitives.ts';
 import {
   candidateEntry,
+  emptyEntry,
   observerEntry,
   type ProposalEntry,
   stateKey,
@@ -18,6 +24,7 @@ import type { Proposal } from '../../common/protocol/transaction.ts';
 import { refuse } from '../codes.ts';
 import { type Context, emit } from '../context.ts';
 import { applyMembership, checkMembership, checkPromotion } from '../membership.ts';
+import { CUSTODY_REFRESH_MS, CUSTODY_REFRESH_RETRY_MS } from '../limits.ts';
 import { validatorsOf } from '../members.ts';
 import { concludeProposal, proposalOf } from '../proposals.ts';
 import {
@@ -28,6 +35,7 @@ import {
   receiversOf,
   removeSession,
   replaceSession,
+  requireEpoch,
   saveSession,
   sessionOf,
 } from './session.ts';
@@ -53,9 +61,7 @@ export function followSet(ctx: Context): void {
 
 /** New shares for the same holders. */
 export function openRefresh(ctx: Context, { id }: ProposalEntry): void {
-  const receivers = receiversOf(ctx.state, validatorsOf(ctx.state));
-  assert(receivers !== null, 'every holder of an epoch runs a custodian');
-  announceOpening(ctx, openSession(ctx, { receivers, proposalId: id }));
+  announceOpening(ctx, openSession(ctx, { ...holdersNow(ctx), proposalId: id }));
 }
 
 /** New shares for the set without one, who may deal once more; it leaves when the others have them. */
@@ -100,7 +106,9 @@ export function preparedHandover({ state }: Context, proposalId: Hash): Verdict<
 export function activate(ctx: Context, session: CustodySessionEntry): void {
   const { result } = session;
   assert(result !== null, 'who has confirmed has confirmed a result');
-  ctx.state.put(custodyEpochEntry, stateKey.custodyEpoch(), {
+  const before = epochOf(ctx.state);
+  if (before !== undefined) forgetRefresh(ctx, before);
+  planRefresh(ctx, {
     epoch: session.epoch,
     sessionId: session.id,
     key: result.key,
@@ -108,6 +116,7 @@ export function activate(ctx: Context, session: CustodySessionEntry): void {
     holders: session.receivers.map(({ orgId }, k) => ({ orgId, share: result.shares[k] as Uint8Array })),
     sinceHeight: ctx.height,
     sinceMs: ctx.now,
+    refreshMs: ctx.now + CUSTODY_REFRESH_MS,
   });
   removeSession(ctx, session);
   emit(ctx, 'custody.active', { objectId: session.id, detail: session.kind });
@@ -132,4 +141,39 @@ export function fulfilHandover(ctx: Context, session: CustodySessionEntry): void
   activate(ctx, session);
   if (vote !== null) concludeProposal(ctx, vote, 'effective', null);
   serveCandidates(ctx);
+}
+
+// ------------------------------------------------------------------------------------------------------- on schedule
+
+function forgetRefresh({ state }: Context, { refreshMs, sessionId }: CustodyEpochEntry): void {
+  state.delete(stateKey.deadline(refreshMs, 'custodyRefresh', sessionId));
+}
+
+function planRefresh({ state }: Context, epoch: CustodyEpochEntry): void {
+  state.put(custodyEpochEntry, stateKey.custodyEpoch(), epoch);
+  state.put(emptyEntry, stateKey.deadline(epoch.refreshMs, 'custodyRefresh', epoch.sessionId), {});
+}
+
+/** Nobody voted for it: the age of the epoch did. */
+const isScheduled = ({ kind, proposalId }: CustodySessionEntry): boolean => kind === 'reshare' && proposalId === null;
+
+/**
+ * The epoch is old: new shares for its holders. Its custodians have a day for it; then it gives way to whatever else waits
+ * for a session, and is tried again a day later. A session of a vote goes first.
+ */
+export function passRefresh(ctx: Context): void {
+  const epoch = requireEpoch(ctx.state);
+  forgetRefresh(ctx, epoch);
+  planRefresh(ctx, { ...epoch, refreshMs: ctx.now + CUSTODY_REFRESH_RETRY_MS });
+  const session = sessionOf(ctx.state);
+  if (session === undefined) return announceOpening(ctx, openSession(ctx, { ...holdersNow(ctx), proposalId: null }));
+  if (!isScheduled(session)) return;
+  closeSession(ctx, session, 'CUSTODY_NOT_PREPARED');
+  serveCandidates(ctx);
+}
+
+function holdersNow({ state }: Context): { readonly receivers: CustodyReceivers } {
+  const receivers = receiversOf(state, validatorsOf(state));
+  assert(receivers !== null, 'every holder of an epoch runs a custodian');
+  return { receivers };
 }

@@ -27,7 +27,10 @@ function epochLines(epoch: Status['epoch']): string[] {
   if (epoch === null) return ["No custody key yet: each record's key is kept by the hospital that writes it."];
   return fields([
     ['key', epoch.key],
-    ['epoch', `${epoch.epoch}, since block ${epoch.sinceHeight}, ${time(epoch.sinceMs)}`],
+    [
+      'epoch',
+      `${epoch.epoch}, since block ${epoch.sinceHeight}, ${time(epoch.sinceMs)}; new shares from ${time(epoch.refreshMs)} on`,
+    ],
     ['released by', `${epoch.threshold} of ${epoch.holders.length}`],
     ['holders', epoch.holders.map(({ orgId }) => clean(orgId)).join(', ')],
   ]);
