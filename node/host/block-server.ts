@@ -9,9 +9,9 @@ import type { ChainStore } from '../storage/chain-store.ts';
 import type { SafetyStore } from '../storage/safety-store.ts';
 import { decodeBlocksRequest, encodeBody, encodeCertifiedBlock, wrapDirect } from './wire.ts';
 
-/** Blocks and bytes of one answer: a round trip for each 64 small blocks, and memory for one large one at a time. */
+/** Blocks and bytes of one answer: a round trip for each 64 small blocks, and memory for a few large ones. */
 export const MAX_SERVED_BLOCKS = 64;
-/** Blocks that are read from disk while the one before them is sent. */
+/** Blocks of an answer that are in memory at a time: one is sent while the others are read from disk. */
 const READ_AHEAD = 4;
 const MAX_SERVED_BYTES = 16 * 1024 * 1024;
 /** Blocks pushed to a validator that is stuck; the rest it fetches itself. The direct queue holds some 24 MiB. */

@@ -38,8 +38,9 @@ export function createChainPort({ store, executor, host }: ChainPortParts): Chai
 
   async function receipts(height: Height): Promise<readonly Receipt[] | null> {
     if (!isVisible(height)) return null;
-    const encoded = recent.at(height)?.receipts ?? (await store.encodedReceiptsAt(height));
-    return encoded && encoded.map((bytes) => decodeTrusted(receipt, bytes, 'receipt'));
+    const known = recent.at(height);
+    if (known === null) return store.receiptsAt(height);
+    return known.receipts.map((bytes) => decodeTrusted(receipt, bytes, 'receipt'));
   }
 
   function validatorsAt(height: Height): ValidatorSet | null {
