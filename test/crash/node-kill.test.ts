@@ -1,4 +1,5 @@
 /** A real process on a real database, killed with SIGKILL at moments of no one's choosing. */
+import '../untraced.ts';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

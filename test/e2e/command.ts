@@ -1,4 +1,5 @@
 /** The command line as a process of its own, with the most memory that it ever took. */
+import '../untraced.ts';
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -2,7 +2,7 @@
  * Four hospitals as real processes, and people who act through the client library with keys in memory: the ground that
  * end-to-end tests stand on. Each test file has one; all of it ends with the file, even when that is cut off.
  */
-import './untraced.ts';
+import '../untraced.ts';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -2,7 +2,7 @@
  * A custodian that was broken into, in the place of the real one: `node lying-custodian.ts --dir DIR`. It judges what it is
  * shown as it should, and answers each grant with a share of another number, signed by its own key.
  */
-import './untraced.ts';
+import '../untraced.ts';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

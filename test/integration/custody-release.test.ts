@@ -2,6 +2,7 @@
  * Release of a key as it happens in a hospital: the custodian is a process of its own, made by `initHospital` and started
  * as an operator starts it; nodes of two hospitals ask it over its socket and over libp2p.
  */
+import '../untraced.ts';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';

@@ -1,4 +1,5 @@
 /** The commands against a real RPC server: people with homes of their own, files from hand to hand. */
+import '../untraced.ts';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
 /** Keys and homes, through the command line in this process. */
+import '../untraced.ts';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -2,7 +2,7 @@
  * The ground that scenarios are played on: hospitals' folders, their node processes, the wires between them, what they
  * commit. All of it ends with `close`, and with this process, whatever happens.
  */
-import '../untraced.ts';
+import '../../untraced.ts';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
