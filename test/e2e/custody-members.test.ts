@@ -17,7 +17,8 @@ import { initJoining } from '../../node/init/join.ts';
 import { childEnvironment } from '../../scripts/devnet/devnet.ts';
 import { freePorts, type Service, startService, stopService } from '../../scripts/devnet/processes.ts';
 import { emrchain } from './command.ts';
-import { Consortium, until } from './consortium.ts';
+import { Consortium } from './consortium.ts';
+import { until } from './until.ts';
 import { Votes } from './scenarios/votes.ts';
 
 const NEWCOMER = 'hospital-e';

@@ -19,7 +19,8 @@ import { openKeystore } from '../../common/native/keystore.ts';
 import { selectSm2Engine } from '../../common/native/sm2-select.ts';
 import { Seal } from '../../common/native/custody-seal.ts';
 import { SealedStore } from '../../common/native/custody-store.ts';
-import { Consortium, until } from './consortium.ts';
+import { Consortium } from './consortium.ts';
+import { until } from './until.ts';
 import { refusalOf } from './refusals.ts';
 
 const LIAR = join(import.meta.dirname, 'lying-custodian.ts');

@@ -13,7 +13,8 @@ import { fetchRecord, ownKey, provenRecord } from '../../client/record-get.ts';
 import { subjectOf } from '../../client/record-offer.ts';
 import { hexOf, parseId } from '../../client/hex.ts';
 import { emrchain, peakBytes } from './command.ts';
-import { Consortium, type Person } from './consortium.ts';
+import { Consortium } from './consortium.ts';
+import type { Person } from './people.ts';
 
 const MIB = 1024 * 1024;
 const IS_LARGE = process.env['EMRCHAIN_TEST_LARGE'] === '1';

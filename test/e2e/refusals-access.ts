@@ -8,7 +8,8 @@ import { revocationStatus } from '../../client/revocation.ts';
 import { hexOf } from '../../client/hex.ts';
 import { randomNonce } from '../../client/randomness.ts';
 import { findGrant } from '../../client/record-get.ts';
-import { type Person, until } from './consortium.ts';
+import type { Person } from './people.ts';
+import { until } from './until.ts';
 import { BRIEF_MS, type Cast } from './refusals-cast.ts';
 import { refused, refusedByAll, unchanged } from './refusals.ts';
 

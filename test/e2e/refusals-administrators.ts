@@ -8,7 +8,9 @@ import { randomNonce } from '../../client/randomness.ts';
 import { ownKey, provenRecord } from '../../client/record-get.ts';
 import { subjectOf } from '../../client/record-offer.ts';
 import { callOf, countersigned, possessed, type SignedStatement } from '../../client/statements.ts';
-import { type Consortium, Person, scopeOf, until, viewOf } from './consortium.ts';
+import type { Consortium } from './consortium.ts';
+import { Person, scopeOf, viewOf } from './people.ts';
+import { until } from './until.ts';
 import type { Cast } from './refusals-cast.ts';
 import { refused, refusedByAll, unchanged } from './refusals.ts';
 

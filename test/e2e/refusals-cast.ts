@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { subjectOf } from '../../client/record-offer.ts';
 import type { ApprovalNode, Role } from '../../common/protocol/policy.ts';
-import type { Consortium, Person } from './consortium.ts';
+import type { Consortium } from './consortium.ts';
+import type { Person } from './people.ts';
 
 /** Short enough to pass while a test runs, long enough to be granted and used first. */
 export const BRIEF_MS = 2_500;

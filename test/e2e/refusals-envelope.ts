@@ -12,7 +12,7 @@ import { hexOf } from '../../client/hex.ts';
 import { type SignedBytes, signTransaction } from '../../client/transactions.ts';
 import type { Cast } from './refusals-cast.ts';
 import { refused, refusedByAll, submitTo, unchanged } from './refusals.ts';
-import { DEADLINE_MS, until } from './consortium.ts';
+import { DEADLINE_MS, until } from './until.ts';
 
 const MINUTE_MS = 60_000;
 

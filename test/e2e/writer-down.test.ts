@@ -11,7 +11,9 @@ import { hexOf } from '../../client/hex.ts';
 import { awaitReplicas } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, provenRecord } from '../../client/record-get.ts';
 import { subjectOf } from '../../client/record-offer.ts';
-import { Consortium, type Person, until } from './consortium.ts';
+import { Consortium } from './consortium.ts';
+import type { Person } from './people.ts';
+import { until } from './until.ts';
 import { refusalOf } from './refusals.ts';
 
 /** Several blocks of ciphertext, so that serving it means more than one. */

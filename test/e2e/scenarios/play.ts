@@ -8,7 +8,7 @@ import { setTimeout as pass } from 'node:timers/promises';
 import { RpcClient } from '../../../client/index.ts';
 import { unreachable } from '../../../common/errors.ts';
 import { lastLines } from '../../../scripts/devnet/processes.ts';
-import { until } from '../consortium.ts';
+import { until } from '../until.ts';
 import { checkAll } from './checks.ts';
 import { joinByVote, leaveByVote } from './joining.ts';
 import type { Limit, Scenario, Step, Who } from './scenario.ts';

@@ -7,7 +7,7 @@ import type { Call, Proposal } from '../../../common/protocol/transaction.ts';
 import { proposalIdOf } from '../../../common/protocol/transaction.ts';
 import { enrolmentPossessionHash, firstAdminEnrolment } from '../../../common/protocol/statements.ts';
 import { quorumSize } from '../../../common/protocol/validator-set.ts';
-import { until } from '../consortium.ts';
+import { until } from '../until.ts';
 import type { Writer } from './load.ts';
 
 const DEADLINE_MS = 120_000;
