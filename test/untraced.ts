@@ -10,7 +10,8 @@ interface Spawned {
 }
 
 /** tap adds its hooks through this package, to whatever environment a test gives; ours comes last, and takes them out. */
-const { addListener } = createRequire(import.meta.url)('process-on-spawn') as {
+const require = createRequire(import.meta.url);
+const { addListener } = require('process-on-spawn') as {
   addListener: (listener: (spawned: Spawned) => void) => void;
 };
 
