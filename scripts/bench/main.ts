@@ -1,33 +1,46 @@
 /**
- * npm run bench [-- NAME ...] [--json FILE]: measures, and prints tables. A new benchmark is a module with a `Bench` and a line
- * in BENCHES. Figures that were seen, with what bounds them: docs/benchmarks.md.
+ * npm run bench [-- NAME ...] [--quick] [--json FILE]: measures, and prints tables. A new benchmark is a module with a
+ * `Bench` and a line in BENCHES. Figures that were seen, with what bounds them: docs/benchmarks.md.
  */
 
-import { execFile } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { crypto } from './crypto.ts';
 import { custody } from './custody.ts';
-import type { Bench, Report, Row } from './measure.ts';
+import type { Bench, BenchOptions, Report, Row } from './measure.ts';
+import { markdownOf } from './table.ts';
 
+const ROOT = join(import.meta.dirname, '..', '..');
 /** A network that hangs ends with that. */
-const NETWORK_MS = 600_000;
+const NETWORK_MS = 1_500_000;
+
+/** Of a benchmark that stands on what tests stand on: in a process of its own. */
+function script(name: string, says: string): Bench {
+  return { says, run: (options) => reportOf(join(ROOT, 'test', 'bench', `${name}.ts`), options) };
+}
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   crypto,
   custody,
-  reading: {
-    says: 'four nodes, four custodians, a record of 1 MB, loopback',
-    run: () => reportOf(join(import.meta.dirname, '..', '..', 'test', 'bench', 'reading.ts')),
-  },
+  network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
+  reading: script('reading', 'four nodes, four custodians, a record of 1 MB, loopback'),
 };
 
-/** Of a benchmark that needs a network of processes: those are made by what tests are made with. */
-async function reportOf(script: string): Promise<Report> {
-  const { stdout } = await promisify(execFile)(process.execPath, [script], { timeout: NETWORK_MS });
-  return JSON.parse(stdout) as Report;
+async function reportOf(path: string, { quick }: BenchOptions): Promise<Report> {
+  const child = spawn(process.execPath, [path, ...(quick ? ['--quick'] : [])], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: NETWORK_MS,
+  });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    text += part;
+  });
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  if (code !== 0) throw new Error(`${path} ended with ${code}`);
+  return JSON.parse(text) as Report;
 }
 
 const machine = {
@@ -39,54 +52,39 @@ const machine = {
   openssl: process.versions.openssl,
 };
 
-function digits(value: number): string {
-  return value.toLocaleString('en', { maximumSignificantDigits: 3 });
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
-      .join('  ');
-  return [line(head), ...rows.map(line)].join('\n');
-}
-
-function show({ rows, ratios }: Report): string {
-  const cells = ({ name, cpuUs, wallUs }: Row): string[] => [
-    name,
-    digits(cpuUs.least),
-    digits(cpuUs.median),
-    digits(cpuUs.p90),
-    digits(wallUs.median),
-  ];
-  const costs = table(['microseconds', 'cpu least', 'median', 'p90', 'wall median'], rows.map(cells));
-  if (ratios.length === 0) return costs;
-  const compared = ratios.map(({ slow, fast, times, wanted }) => [
-    `${slow} / ${fast}`,
-    digits(times),
-    wanted === undefined ? '' : `${wanted}`,
-  ]);
-  return `${costs}\n\n${table(['ratio of processor times, median of rounds', 'times', 'wanted'], compared)}`;
+function show({ rows, ratios, tables = [] }: Report): string {
+  const costs = {
+    title: 'Microseconds',
+    head: ['operation', 'cpu least', 'cpu median', 'cpu p90', 'wall median'],
+    rows: rows.map(({ name, cpuUs, wallUs }: Row) => [name, cpuUs.least, cpuUs.median, cpuUs.p90, wallUs.median]),
+  };
+  const compared = {
+    title: 'Ratio of processor times, median of rounds',
+    head: ['ratio', 'times', 'wanted'],
+    rows: ratios.map(({ slow, fast, times, wanted }) => [`${slow} / ${fast}`, times, wanted ?? null]),
+  };
+  const all = [...(rows.length > 0 ? [costs] : []), ...(ratios.length > 0 ? [compared] : []), ...tables];
+  return all.map(markdownOf).join('\n\n');
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { json: { type: 'string' } },
+    options: { json: { type: 'string' }, quick: { type: 'boolean' } },
     allowPositionals: true,
   });
   const names = positionals.length > 0 ? positionals : Object.keys(BENCHES);
+  const unknown = names.find((name) => !Object.hasOwn(BENCHES, name));
+  if (unknown !== undefined) {
+    process.stderr.write(`no benchmark ${unknown}; there are: ${Object.keys(BENCHES).join(', ')}\n`);
+    return 2;
+  }
   const reports: Record<string, Report> = {};
   process.stdout.write(`${Object.values(machine).join(', ')}\n`);
   for (const name of names) {
-    const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
-    if (bench === undefined) {
-      process.stderr.write(`no benchmark ${name}; there are: ${Object.keys(BENCHES).join(', ')}\n`);
-      return 2;
-    }
+    const bench = BENCHES[name] as Bench;
     process.stdout.write(`\n== ${name}: ${bench.says}\n\n`);
-    const report = await bench.run();
+    const report = await bench.run({ quick: values.quick === true });
     reports[name] = report;
     process.stdout.write(`${show(report)}\n`);
   }

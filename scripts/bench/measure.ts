@@ -4,6 +4,8 @@
  * processor: time that other programs took away is not in them. Wall time stands beside.
  */
 
+import type { Plot, Table } from './table.ts';
+
 export interface Case {
   readonly name: string;
   /** What one run does so many times; costs are given for one. */
@@ -40,12 +42,20 @@ export interface Ratio {
 export interface Report {
   readonly rows: readonly Row[];
   readonly ratios: readonly Ratio[];
+  readonly tables?: readonly Table[];
+  readonly plots?: readonly Plot[];
+}
+
+export interface BenchOptions {
+  /** Smaller and shorter: whether it works, and a first look. */
+  readonly quick: boolean;
 }
 
 /** One of `npm run bench -- NAME`. */
 export interface Bench {
   readonly says: string;
-  readonly run: () => Report | Promise<Report>;
+  /** @param options those of the command line that a benchmark may heed */
+  readonly run: (options: BenchOptions) => Report | Promise<Report>;
 }
 
 export interface Sample {
