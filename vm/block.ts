@@ -167,8 +167,35 @@ export function executeBlock(
   return accept(end(making));
 }
 
-/** One transaction as the next block would execute it; nothing is kept. */
-export function simulate(reader: StateReader, block: BlockContext, tx: CheckedTransaction): SimulationResult {
-  const verdict = include(begin(reader, block), tx);
-  return verdict.ok ? accept(verdict.value.events) : verdict;
+/**
+ * Transactions tried on one state, each as if it were alone in the next block; nothing of them stays. What they read is
+ * decoded once for all of them, and kept as long as this is: whoever tries many begins anew now and then.
+ */
+export class Trial {
+  readonly #making: Making;
+
+  constructor(reader: StateReader, block: BlockContext) {
+    this.#making = begin(reader, block);
+  }
+
+  execute(tx: CheckedTransaction): SimulationResult {
+    const { state, audit, params } = this.#making;
+    const auditBefore = audit.next;
+    const executed = executeOne(this.#making, tx);
+    state.rollback();
+    audit.next = auditBefore;
+    if (!executed.ok) return executed;
+    return executed.value.sizeBytes <= params.maxBlockBytes ? accept(executed.value.events) : refuse('BLOCK_TOO_LARGE');
+  }
+
+  /** What every transaction must fulfil, whatever it calls: version, chain, time, replay, key, standing of its sender. */
+  checkEnvelope({ tx }: CheckedTransaction): Verdict {
+    const { block, state, params } = this.#making;
+    const from = checkEnvelope({ state, chainId: block.chainId, now: block.timestampMs, params }, tx);
+    return from.ok ? accept(undefined) : from;
+  }
 }
+
+/** One transaction as the next block would execute it; nothing is kept. */
+export const simulate = (reader: StateReader, block: BlockContext, tx: CheckedTransaction): SimulationResult =>
+  new Trial(reader, block).execute(tx);

@@ -1,5 +1,5 @@
 /** The access-control state machine's doors. Everything else in this folder is its own business. */
-export { buildBlock, executeBlock, simulate } from './block.ts';
+export { buildBlock, executeBlock, simulate, Trial } from './block.ts';
 export { priorityOf } from './calls.ts';
 export { REJECTIONS, type RejectionCode } from './codes.ts';
 export { blockDue } from './deadlines.ts';

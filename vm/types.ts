@@ -75,6 +75,7 @@ export interface BuiltBlock extends BlockExecution {
  *   buildBlock(reader, context, candidates): BuiltBlock       leader: leaves out what fails
  *   executeBlock(reader, context, txs): Verdict<BlockExecution>   replica: one failing transaction refuses the block
  *   simulate(reader, context, tx): Verdict<readonly Event[]>  one transaction against a state, nothing kept
+ *   new Trial(reader, context)                                the same for many, one after the other
  *   blockDue(reader): BlockDue                                when the state itself asks for a block
  *   priorityOf(call): 'urgent' | 'normal'                     revocations, denials, suspensions, vetoes first
  *   checkGenesis(genesis): Verdict                            what genesisWrites demands, as a sentence

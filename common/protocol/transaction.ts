@@ -261,13 +261,16 @@ export interface DecodedTransaction {
   readonly body: TransactionBody;
 }
 
-/** Strict decoding of untrusted bytes: TOO_LARGE, MALFORMED or NOT_CANONICAL where they are not one transaction. */
-export function decodeTransaction(signedBytes: Uint8Array): Verdict<DecodedTransaction> {
+/**
+ * Strict decoding of untrusted bytes: TOO_LARGE, MALFORMED or NOT_CANONICAL where they are not one transaction.
+ * @param hash their `txHash`, where the caller has made it already
+ */
+export function decodeTransaction(signedBytes: Uint8Array, hash?: Hash): Verdict<DecodedTransaction> {
   const signed = decode(signedTransaction, signedBytes, MAX_TX_BYTES);
   if (!signed.ok) return signed;
   const body = decode(transactionBody, signed.value.body, MAX_TX_BYTES);
   if (!body.ok) return body;
-  return accept({ bytes: signedBytes, hash: txHash(signedBytes), signed: signed.value, body: body.value });
+  return accept({ bytes: signedBytes, hash: hash ?? txHash(signedBytes), signed: signed.value, body: body.value });
 }
 
 /** The erasable part of a transaction. */

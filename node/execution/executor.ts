@@ -14,7 +14,7 @@ import { type ValidatorSet, validatorSetHash } from '../../common/protocol/valid
 import { decodeTrusted } from '../../common/codec.ts';
 import { nextLeaderHistory } from '../../consensus/leader-order.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
-import { buildBlock, executeBlock, simulate } from '../../vm/index.ts';
+import { buildBlock, executeBlock, Trial } from '../../vm/index.ts';
 import {
   type AppliedWrites,
   applyWrites,
@@ -34,6 +34,9 @@ import { NodeCache, sequenceOf } from './node-cache.ts';
 
 /** Proposals of one height that are kept executed: one for each of the last views, each of some MiB at most. */
 const MAX_OVERLAYS = 8;
+/** Transactions that are tried on the head with what the first of them read, for so long: block time goes on meanwhile. */
+const MAX_TRIED = 1_000;
+const TRIAL_MS = 20;
 
 /** What executing a block gave; thrown away unless the block is committed. */
 export interface ExecutedBlock {
@@ -84,6 +87,7 @@ export class Executor {
   #head: ExecutionHead;
   #reader: StateReader;
   readonly #overlays = new Map<string, ExecutedBlock>();
+  #trial: { readonly on: Trial; readonly timestampMs: TimeMs; tried: number } | null = null;
 
   private constructor(chainId: Hash, nodes: NodeCache, head: ExecutionHead) {
     this.#chainId = chainId;
@@ -106,6 +110,7 @@ export class Executor {
     this.#head = loadHead(store, this.#nodes);
     this.#reader = stateReader(this.#nodes, this.#head.root);
     this.#overlays.clear();
+    this.#trial = null;
   }
 
   get head(): ExecutionHead {
@@ -212,15 +217,31 @@ export class Executor {
     this.#head = after;
     this.#reader = stateReader(this.#nodes, after.root);
     this.#overlays.clear();
+    this.#trial = null;
     return after;
   }
 
   /** One transaction on the head; nothing is kept. */
   simulate(tx: CheckedTransaction, nowMs: TimeMs): SimulationResult {
+    return this.#trialAt(nowMs).execute(tx);
+  }
+
+  /** What can be said of a transaction on the head without executing it: time, replay, key and standing of its sender. */
+  checkEnvelope(tx: CheckedTransaction, nowMs: TimeMs): Verdict {
+    return this.#trialAt(nowMs).checkEnvelope(tx);
+  }
+
+  #trialAt(nowMs: TimeMs): Trial {
     const { height, header } = this.#head;
     const timestampMs = Math.max(header.timestampMs + 1, nowMs);
-    const { stateRoot: parentStateRoot } = header;
-    return simulate(this.#reader, { chainId: this.#chainId, height: height + 1, timestampMs, parentStateRoot }, tx);
+    const ageMs = this.#trial === null ? -1 : timestampMs - this.#trial.timestampMs;
+    if (this.#trial === null || ageMs < 0 || ageMs > TRIAL_MS || this.#trial.tried >= MAX_TRIED) {
+      const { stateRoot: parentStateRoot } = header;
+      const context = { chainId: this.#chainId, height: height + 1, timestampMs, parentStateRoot };
+      this.#trial = { on: new Trial(this.#reader, context), timestampMs, tried: 0 };
+    }
+    this.#trial.tried += 1;
+    return this.#trial.on;
   }
 
   get #base(): Base {

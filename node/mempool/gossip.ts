@@ -3,6 +3,7 @@
  * drops what it has seen before, so that it never repeats anything: whoever missed a batch depends on the second way.
  */
 import { EmrError } from '../../common/errors.ts';
+import type { TimeMs } from '../../common/protocol/primitives.ts';
 import type { Clock } from '../clock.ts';
 import type { Member, Network, Opinion } from '../network/types.ts';
 import type { RawTransaction } from '../verification/transaction-checker.ts';
@@ -18,8 +19,12 @@ import {
   sizeOf,
 } from './transaction-frame.ts';
 
-/** A transaction waits at most this long for others to share its frame. */
+/**
+ * Frames leave at least so far apart; the first after a pause leaves at once. Where many wait for a block, a message of
+ * its own for a few of them costs everybody more than the wait costs their senders.
+ */
 const COLLECT_MS = 5;
+const COLLECT_BUSY_MS = 25;
 /** Frames of peers that wait for their signatures; beyond that gossip is ignored: some 4 MiB. */
 const MAX_FRAMES_UNDER_CHECK = 64;
 /** [F2] After this long a client's transaction is sent to every validator; a peer's only when its own node seems not to. */
@@ -44,6 +49,7 @@ export class TransactionGossip {
   #outboxBytes = 0;
   #framesUnderCheck = 0;
   #cancelFlush: (() => void) | null = null;
+  #flushedMs: TimeMs = 0;
   #cancelTick: () => void = () => {};
   #escalating = false;
   #stopped = false;
@@ -72,7 +78,13 @@ export class TransactionGossip {
       this.#flush();
     this.#outbox.push(tx);
     this.#outboxBytes += sizeOf(tx);
-    this.#cancelFlush ??= this.#ports.clock.after(COLLECT_MS, () => this.#flush());
+    this.#cancelFlush ??= this.#ports.clock.after(this.#pauseMs(), () => this.#flush());
+  }
+
+  #pauseMs(): number {
+    const apartMs = this.#mempool.isBusy ? COLLECT_BUSY_MS : COLLECT_MS;
+    // A clock that went back makes no wait longer.
+    return Math.max(0, Math.min(apartMs, this.#flushedMs + apartMs - this.#ports.clock.nowMs()));
   }
 
   #flush(): void {
@@ -82,32 +94,33 @@ export class TransactionGossip {
     const batch = this.#outbox;
     this.#outbox = [];
     this.#outboxBytes = 0;
+    this.#flushedMs = this.#ports.clock.nowMs();
     this.#ports.network.publish('transactions', encodeFrame(batch));
   }
 
-  async #onGossip(_from: Member, payload: Uint8Array): Promise<Opinion> {
+  async #onGossip(from: Member, payload: Uint8Array): Promise<Opinion> {
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK) return 'ignore';
     const frame = decodeFrame(payload);
     if (!frame.ok) return 'reject';
-    const codes = await this.#admit(frame.value);
+    const codes = await this.#admit(frame.value, from);
     // An honest node passes on only what it has verified; state may differ between nodes, signatures cannot.
     if (codes.some((code) => UNFORGIVABLE.has(code))) return 'reject';
     // Not all of it was looked at: then it is not for us to pass on either.
     return codes.includes('POOL_FULL') ? 'ignore' : 'accept';
   }
 
-  async *#onRequest(_from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
+  async *#onRequest(from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
     const frame = decodeFrame(payload);
     if (!frame.ok) throw new EmrError(frame.code, `not a batch of transactions: ${frame.message}`);
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK)
       throw new EmrError('BUSY', 'too many transactions are being verified');
-    yield encodeAnswer(await this.#admit(frame.value));
+    yield encodeAnswer(await this.#admit(frame.value, from));
   }
 
-  async #admit(frame: readonly RawTransaction[]): Promise<string[]> {
+  async #admit(frame: readonly RawTransaction[], from: Member): Promise<string[]> {
     this.#framesUnderCheck += 1;
     try {
-      const verdicts = await this.#mempool.admit(frame, false);
+      const verdicts = await this.#mempool.admit(frame, from.peerId);
       return verdicts.map((verdict) => (verdict.ok ? 'ACCEPTED' : verdict.code));
     } catch (error) {
       // The database was closed while signatures were being verified.
@@ -131,7 +144,7 @@ export class TransactionGossip {
     const overdue: PoolEntry[] = [];
     let bytes = 0;
     for (const entry of this.#mempool.entries()) {
-      const patience = entry.isLocal ? ESCALATE_LOCAL_MS : ESCALATE_OTHER_MS;
+      const patience = entry.from === null ? ESCALATE_LOCAL_MS : ESCALATE_OTHER_MS;
       if (nowMs - entry.receivedMs < patience || nowMs - entry.escalatedMs < ESCALATE_AGAIN_MS) continue;
       bytes += entry.sizeBytes;
       if (bytes > FRAME_TARGET_BYTES || overdue.length >= MAX_FRAME_TRANSACTIONS) break;

@@ -1,17 +1,27 @@
 /**
  * Takes in transactions from clients and peers, holds those that execute on the head until a block has them, and says
  * what became of each. Everything that comes in is checked before it is kept; what stays long is checked again.
+ *
+ * Signatures are checked by every node, always. Execution is checked by the node that a client gave the transaction to; a
+ * member that passes it on vouches for that, and a node that is busy believes it: the block that takes the transaction
+ * is executed anyway. While few transactions wait, this node has executed all of them: one that no block can
+ * take must not make a block due for long.
  */
 import { accept, reject, type Verdict } from '../../common/errors.ts';
 import type { Hash, Height, TimeMs } from '../../common/protocol/primitives.ts';
-import { txHash } from '../../common/protocol/transaction.ts';
 import { priorityOf } from '../../vm/index.ts';
 import type { CheckedTransaction, SimulationResult } from '../../vm/types.ts';
 import type { Clock } from '../clock.ts';
 import { hashKey } from '../verification/hash-key.ts';
-import type { RawTransaction, TransactionChecker } from '../verification/transaction-checker.ts';
+import {
+  named,
+  type NamedTransaction,
+  type RawTransaction,
+  type TransactionChecker,
+} from '../verification/transaction-checker.ts';
 import { Pool, type PoolEntry, type PoolLimits } from './pool.ts';
 import { sizeOf } from './transaction-frame.ts';
+import { Vouchers } from './vouchers.ts';
 
 /** Transactions whose signatures are being verified: more than a second's work means that the node is overloaded. */
 const MAX_UNDER_CHECK = 2_000;
@@ -27,6 +37,8 @@ const PARKED_TRIES = 3;
 const RECHECK_AFTER_MS = 2_000;
 const RECHECKED_AT_ONCE = 100;
 const TICK_MS = 1_000;
+/** From so many waiting transactions on the node is busy: blocks follow each other, and members are believed. */
+const BUSY_TRANSACTIONS = 64;
 
 /** Codes that no later block can mend. */
 const FINAL_CODES: ReadonlySet<string> = new Set([
@@ -45,6 +57,8 @@ export interface MempoolPorts {
   readonly checker: TransactionChecker;
   /** One transaction on the head. */
   simulate(tx: CheckedTransaction, nowMs: TimeMs): SimulationResult;
+  /** What can be said of it on the head without executing it. */
+  checkEnvelope(tx: CheckedTransaction, nowMs: TimeMs): Verdict;
   /** Where the chain has a transaction, if it has. */
   locate(txHash: Hash): { readonly height: Height; readonly index: number } | null;
   /** A client's transaction was accepted: tell the others. */
@@ -66,6 +80,7 @@ export interface Dropped {
 interface Parked {
   readonly checked: CheckedTransaction;
   readonly sidecar: Uint8Array | null;
+  readonly from: string;
   tries: number;
 }
 
@@ -77,7 +92,10 @@ export class Mempool {
   readonly #rejections = new Map<string, number>();
   readonly #changeListeners = new Set<() => void>();
   readonly #dropListeners = new Set<(dropped: Dropped) => void>();
+  readonly #vouchers = new Vouchers();
   #underCheck = 0;
+  /** Blocks that were committed since the start. */
+  #blocks = 0;
   #cancelTick: () => void = () => {};
 
   constructor(ports: MempoolPorts) {
@@ -108,6 +126,11 @@ export class Mempool {
     return this.#pool.limits;
   }
 
+  /** Many wait: what is spared on each counts for more than that each is quick. */
+  get isBusy(): boolean {
+    return this.#pool.size >= BUSY_TRANSACTIONS;
+  }
+
   /** Refusals since start, by code: at most the codes that codec, vm and pool have. */
   get rejections(): ReadonlyMap<string, number> {
     return this.#rejections;
@@ -125,30 +148,35 @@ export class Mempool {
   }
 
   /** A client's transaction. */
-  async submit(raw: RawTransaction): Promise<Verdict<{ readonly hash: Hash }>> {
-    const [verdict] = await this.admit([raw], true);
+  async submit(raw: RawTransaction | NamedTransaction): Promise<Verdict<{ readonly hash: Hash }>> {
+    const [verdict] = await this.admit([raw], null);
     return verdict as Verdict<{ readonly hash: Hash }>;
   }
 
   /**
-   * Transactions of clients (`isLocal`) or peers, the verdicts in their order. Pool codes: ALREADY_PENDING,
-   * ALREADY_COMMITTED, POOL_FULL, ACCOUNT_QUOTA.
+   * Transactions, the verdicts in their order. Pool codes: ALREADY_PENDING, ALREADY_COMMITTED, POOL_FULL, ACCOUNT_QUOTA.
+   * @param from peer id of the member that they come from; null for those of this node's clients
    */
-  async admit(raws: readonly RawTransaction[], isLocal: boolean): Promise<Verdict<{ readonly hash: Hash }>[]> {
-    const verdicts = raws.map((raw) => this.#known(txHash(raw.bytes)));
-    const fresh = raws.flatMap((raw, at) => (verdicts[at] === undefined ? [{ raw, at }] : []));
+  async admit(
+    raws: readonly (RawTransaction | NamedTransaction)[],
+    from: string | null,
+  ): Promise<Verdict<{ readonly hash: Hash }>[]> {
+    const txs = raws.map(named);
+    const verdicts = txs.map((tx) => this.#known(tx));
+    const fresh = txs.flatMap((tx, at) => (verdicts[at] === undefined ? [{ tx, at }] : []));
+    const blocks = this.#blocks;
     if (this.#underCheck + fresh.length > MAX_UNDER_CHECK) {
       for (const { at } of fresh) verdicts[at] = reject('POOL_FULL', 'too many transactions are being verified');
     } else if (fresh.length > 0) {
       this.#underCheck += fresh.length;
       try {
         const checked = await this.#ports.checker.checkMany(
-          fresh.map(({ raw }) => raw),
+          fresh.map(({ tx }) => tx),
           'pool',
         );
         checked.forEach((verdict, index) => {
-          const { raw, at } = fresh[index] as { raw: RawTransaction; at: number };
-          verdicts[at] = verdict.ok ? this.#take(verdict.value, raw, isLocal) : verdict;
+          const { tx, at } = fresh[index] as { tx: NamedTransaction; at: number };
+          verdicts[at] = verdict.ok ? this.#take(verdict.value, tx, from, blocks) : verdict;
         });
       } finally {
         this.#underCheck -= fresh.length;
@@ -162,7 +190,7 @@ export class Mempool {
   }
 
   /** As `submit`, but nothing is kept. */
-  async simulate(raw: RawTransaction): Promise<SimulationResult> {
+  async simulate(raw: RawTransaction | NamedTransaction): Promise<SimulationResult> {
     const checked = await this.#ports.checker.check(raw, 'pool');
     return checked.ok ? this.#ports.simulate(checked.value, this.#ports.clock.nowMs()) : checked;
   }
@@ -175,7 +203,10 @@ export class Mempool {
   reject(
     rejected: readonly { readonly tx: CheckedTransaction; readonly code: string; readonly message: string }[],
   ): void {
-    for (const { tx, code, message } of rejected) this.#drop(hashKey(tx.tx.hash), code, message);
+    for (const { tx, code, message } of rejected) {
+      const entry = this.#pool.get(hashKey(tx.tx.hash));
+      if (entry !== undefined) this.#failed(entry, code, message);
+    }
     if (rejected.length > 0) this.#changed();
   }
 
@@ -186,14 +217,19 @@ export class Mempool {
   committed(txHashes: readonly Hash[]): readonly number[] {
     const nowMs = this.#ports.clock.nowMs();
     const waitedMs: number[] = [];
+    this.#blocks += 1;
     for (const hash of txHashes) {
       const key = hashKey(hash);
       const entry = this.#pool.remove(key);
-      if (entry !== undefined) waitedMs.push(nowMs - entry.receivedMs);
+      if (entry !== undefined) {
+        waitedMs.push(nowMs - entry.receivedMs);
+        if (entry.from !== null) this.#vouchers.committed(entry.from);
+      }
       this.#parked.delete(key);
       this.#dropped.delete(key);
     }
     this.#retryParked();
+    if (!this.isBusy) this.#executeVouched();
     this.#changed();
     return waitedMs;
   }
@@ -223,36 +259,62 @@ export class Mempool {
     return this.#pool.entries();
   }
 
-  #known(hash: Hash): Verdict<{ readonly hash: Hash }> | undefined {
-    if (this.#pool.get(hashKey(hash)) !== undefined)
-      return reject('ALREADY_PENDING', 'the transaction waits for a block');
-    if (this.#ports.locate(hash) !== null) return reject('ALREADY_COMMITTED', 'a block has this transaction');
-    return undefined;
+  #known({ hash, key }: NamedTransaction): Verdict<{ readonly hash: Hash }> | undefined {
+    if (this.#pool.get(key) !== undefined) return PENDING;
+    return this.#ports.locate(hash) === null ? undefined : COMMITTED;
   }
 
-  #take(checked: CheckedTransaction, raw: RawTransaction, isLocal: boolean): Verdict<{ readonly hash: Hash }> {
-    const { hash } = checked.tx;
-    // It may have come twice while its signatures were verified.
-    const known = this.#known(hash);
+  /** @param blocks those that were committed when the chain was last asked for it */
+  #take(
+    checked: CheckedTransaction,
+    tx: NamedTransaction,
+    from: string | null,
+    blocks: number,
+  ): Verdict<{ readonly hash: Hash }> {
+    const { hash, key, bytes, sidecar } = tx;
+    // It may have come twice while its signatures were verified, or in a block.
+    const known = blocks === this.#blocks ? this.#pool.get(key) && PENDING : this.#known(tx);
     if (known !== undefined) return known;
     const nowMs = this.#ports.clock.nowMs();
-    const simulated = this.#ports.simulate(checked, nowMs);
-    if (!simulated.ok) {
-      if (!isLocal && !FINAL_CODES.has(simulated.code)) this.#park(checked, raw.sidecar);
-      return simulated;
+    const isVouched = from !== null && this.isBusy && this.#vouchers.believes(from);
+    const verdict = isVouched ? this.#ports.checkEnvelope(checked, nowMs) : this.#ports.simulate(checked, nowMs);
+    if (!verdict.ok) {
+      if (from !== null) this.#park(checked, sidecar, from, verdict.code);
+      return verdict;
     }
-    const entry = entryOf(checked, raw.sidecar, isLocal, nowMs);
+    const entry = entryOf(checked, sidecar, { from, executed: !isVouched, nowMs });
     const room = this.#pool.room(entry);
     if (!room.ok) return room;
     this.#pool.add(entry);
-    this.#dropped.delete(entry.key);
-    if (isLocal) this.#ports.spread(raw);
+    this.#dropped.delete(key);
+    if (from === null) this.#ports.spread({ bytes, sidecar });
     this.#changed();
     return accept({ hash });
   }
 
-  #park(checked: CheckedTransaction, sidecar: Uint8Array | null): void {
-    if (this.#parked.size < MAX_PARKED) this.#parked.set(hashKey(checked.tx.hash), { checked, sidecar, tries: 0 });
+  #park(checked: CheckedTransaction, sidecar: Uint8Array | null, from: string, code: string): void {
+    if (FINAL_CODES.has(code) || this.#parked.size >= MAX_PARKED) return;
+    this.#parked.set(hashKey(checked.tx.hash), { checked, sidecar, from, tries: 0 });
+  }
+
+  /** What waits on a member's word alone, once so few are left that blocks may stay away. */
+  #executeVouched(): void {
+    const nowMs = this.#ports.clock.nowMs();
+    for (const entry of [...this.#pool.entries()]) {
+      if (entry.executed) continue;
+      const simulated = this.#ports.simulate(entry.checked, nowMs);
+      if (simulated.ok) entry.executed = true;
+      else this.#failed(entry, simulated.code, simulated.message);
+    }
+  }
+
+  /** A pending transaction does not execute. One that never has here gets the second look that its member's word kept from it. */
+  #failed({ key, executed, from, checked, sidecar }: PoolEntry, code: string, message: string): void {
+    if (executed || from === null) return this.#drop(key, code, message);
+    this.#vouchers.failed(from);
+    this.#count(code);
+    this.#pool.remove(key);
+    this.#park(checked, sidecar, from, code);
   }
 
   #retryParked(): void {
@@ -262,7 +324,7 @@ export class Mempool {
       const simulated = this.#ports.simulate(parked.checked, nowMs);
       if (!simulated.ok && parked.tries < PARKED_TRIES && !FINAL_CODES.has(simulated.code)) continue;
       this.#parked.delete(key);
-      const entry = entryOf(parked.checked, parked.sidecar, false, nowMs);
+      const entry = entryOf(parked.checked, parked.sidecar, { from: parked.from, executed: true, nowMs });
       if (simulated.ok && this.#pool.get(key) === undefined && this.#pool.room(entry).ok) this.#pool.add(entry);
     }
   }
@@ -277,7 +339,8 @@ export class Mempool {
       looked += 1;
       entry.checkedMs = nowMs;
       const simulated = this.#ports.simulate(entry.checked, nowMs);
-      if (!simulated.ok) this.#drop(entry.key, simulated.code, simulated.message);
+      if (simulated.ok) entry.executed = true;
+      else this.#failed(entry, simulated.code, simulated.message);
     }
     this.#changed();
   }
@@ -308,7 +371,14 @@ export class Mempool {
   }
 }
 
-function entryOf(checked: CheckedTransaction, sidecar: Uint8Array | null, isLocal: boolean, nowMs: TimeMs): PoolEntry {
+const PENDING = reject('ALREADY_PENDING', 'the transaction waits for a block');
+const COMMITTED = reject('ALREADY_COMMITTED', 'a block has this transaction');
+
+function entryOf(
+  checked: CheckedTransaction,
+  sidecar: Uint8Array | null,
+  { from, executed, nowMs }: { readonly from: string | null; readonly executed: boolean; readonly nowMs: TimeMs },
+): PoolEntry {
   const { tx } = checked;
   return {
     key: hashKey(tx.hash),
@@ -317,7 +387,8 @@ function entryOf(checked: CheckedTransaction, sidecar: Uint8Array | null, isLoca
     sizeBytes: sizeOf({ bytes: tx.bytes, sidecar }),
     account: hashKey(tx.body.account),
     priority: priorityOf(tx.body.call),
-    isLocal,
+    from,
+    executed,
     receivedMs: nowMs,
     checkedMs: nowMs,
     escalatedMs: 0,

@@ -21,8 +21,10 @@ export interface PoolEntry {
   /** `hashKey` of the account that signed it. */
   readonly account: string;
   readonly priority: 'urgent' | 'normal';
-  /** Given by a client of this node, or heard from a peer. */
-  readonly isLocal: boolean;
+  /** The member that it came from; null where a client of this node gave it. */
+  readonly from: string | null;
+  /** Whether this node has executed it on a head; else the member's word stands for that. */
+  executed: boolean;
   readonly receivedMs: TimeMs;
   /** When it was last found to execute on the head. */
   checkedMs: TimeMs;

@@ -1,14 +1,14 @@
 /** Transactions of clients on their way into the pool, and what became of them. */
 import { reject, type Verdict } from '../../common/errors.ts';
 import type { Hash, OrgId } from '../../common/protocol/primitives.ts';
-import { type Call, type CallOf, decodeTransaction, txHash } from '../../common/protocol/transaction.ts';
+import { type Call, type CallOf, decodeTransaction } from '../../common/protocol/transaction.ts';
 import type { PendingTransaction, TransactionPort, TransactionStatus } from '../../rpc/ports.ts';
 import type { Executor } from '../execution/executor.ts';
 import type { Mempool } from '../mempool/mempool.ts';
 import type { PoolEntry } from '../mempool/pool.ts';
 import type { ChainStore } from '../storage/chain-store.ts';
 import { hashKey } from '../verification/hash-key.ts';
-import type { RawTransaction } from '../verification/transaction-checker.ts';
+import { named, type NamedTransaction } from '../verification/transaction-checker.ts';
 import { locateVisible } from './chain-port.ts';
 
 export interface TransactionPortParts {
@@ -30,18 +30,20 @@ export function createTransactionPort(parts: TransactionPortParts): TransactionP
     return place === null ? mempool.status(hash) : { kind: 'committed', ...place };
   }
 
-  async function submit(raw: RawTransaction): Promise<Verdict<{ readonly hash: Hash }>> {
+  async function submit(tx: NamedTransaction): Promise<Verdict<{ readonly hash: Hash }>> {
     if (!parts.isCurrent()) {
       return reject('NOT_READY', 'this node is not at the height of the others yet; try again in a few seconds');
     }
-    if (locateVisible(store, executor, txHash(raw.bytes)) !== null) {
-      return reject('ALREADY_COMMITTED', 'a block has this transaction');
+    const decoded = decodeTransaction(tx.bytes, tx.hash);
+    // The pool says what is wrong with the bytes, and counts it.
+    const once = decoded.ok ? { ...tx, decoded: decoded.value } : tx;
+    if (decoded.ok && namesCiphertext(decoded.value.body.call)) {
+      const admitted = await ciphertextIsHere(once, decoded.value.body.call);
+      if (!admitted.ok) return admitted;
     }
-    const admitted = await ciphertextIsHere(raw);
-    if (!admitted.ok) return admitted;
-    const verdict = await mempool.submit(raw);
+    const verdict = await mempool.submit(once);
     const isOnItsWay =
-      !verdict.ok && verdict.code === 'ALREADY_COMMITTED' && locateVisible(store, executor, txHash(raw.bytes)) === null;
+      !verdict.ok && verdict.code === 'ALREADY_COMMITTED' && locateVisible(store, executor, tx.hash) === null;
     return isOnItsWay ? reject('ALREADY_PENDING', 'the block that has this transaction is being stored') : verdict;
   }
 
@@ -49,18 +51,20 @@ export function createTransactionPort(parts: TransactionPortParts): TransactionP
    * A new record must name ciphertext that this node holds. Asked after signature, roles and all else hold: it can mean
    * reading a whole file, which nobody may cause who could not write the record.
    */
-  async function ciphertextIsHere(raw: RawTransaction): Promise<Verdict> {
-    const tx = decodeTransaction(raw.bytes);
-    if (!tx.ok || !namesCiphertext(tx.value.body.call)) return NOTHING_TO_SAY;
-    if (statusOf(tx.value.hash).kind === 'pending') return NOTHING_TO_SAY;
-    const simulated = await mempool.simulate(raw);
+  async function ciphertextIsHere(
+    tx: NamedTransaction,
+    call: CallOf<'record.create' | 'record.addVersion'>,
+  ): Promise<Verdict> {
+    const { kind } = statusOf(tx.hash);
+    if (kind === 'pending' || kind === 'committed') return NOTHING_TO_SAY;
+    const simulated = await mempool.simulate(tx);
     // The pool says why, and counts it.
     if (!simulated.ok) return NOTHING_TO_SAY;
-    return blobs.admits(tx.value.body.call, tx.value.body.call.hospital);
+    return blobs.admits(call, call.hospital);
   }
 
   return {
-    submit: (bytes, sidecar) => submit({ bytes, sidecar }),
+    submit: (bytes, sidecar) => submit(named({ bytes, sidecar })),
     async simulate(bytes, sidecar) {
       const verdict = await mempool.simulate({ bytes, sidecar });
       // Only microtasks lie between what it ran on and here: at worst this is the block behind it.

@@ -28,6 +28,21 @@ export interface RawTransaction {
   readonly sidecar: Uint8Array | null;
 }
 
+/** With its identity, which is made once. */
+export interface NamedTransaction extends RawTransaction {
+  readonly hash: Hash;
+  /** `hashKey` of the hash. */
+  readonly key: string;
+  /** Where somebody has decoded it already. */
+  readonly decoded?: DecodedTransaction;
+}
+
+export function named(raw: RawTransaction | NamedTransaction): NamedTransaction {
+  if ('key' in raw) return raw;
+  const hash = txHash(raw.bytes);
+  return { bytes: raw.bytes, sidecar: raw.sidecar, hash, key: hashKey(hash) };
+}
+
 /**
  * Entries of one of the cache's two generations. A decoded transaction takes some 3 KB, so both take about 100 MB when
  * full; together they hold more than the default pool.
@@ -60,17 +75,21 @@ export class TransactionChecker {
    * The verdicts in the order of the transactions: TOO_LARGE, MALFORMED, NOT_CANONICAL, SIDECAR_*, or the code of the
    * first obligation that fails.
    */
-  async checkMany(raws: readonly RawTransaction[], priority: Priority): Promise<Verdict<CheckedTransaction>[]> {
-    const verdicts: (Verdict<CheckedTransaction> | undefined)[] = raws.map(() => undefined);
-    const keys = raws.map((raw) => hashKey(txHash(raw.bytes)));
+  async checkMany(
+    raws: readonly (RawTransaction | NamedTransaction)[],
+    priority: Priority,
+  ): Promise<Verdict<CheckedTransaction>[]> {
+    const txs = raws.map(named);
+    const verdicts: (Verdict<CheckedTransaction> | undefined)[] = txs.map(() => undefined);
+    const keys = txs.map(({ key }) => key);
     for (let round = 0; round < MAX_WAITS; round += 1) {
       const others = this.#others(keys, priority);
       if (others.size === 0) break;
       await Promise.all(others);
     }
     const pending: (Pending & { readonly at: number })[] = [];
-    raws.forEach((raw, at) => {
-      const prepared = this.#prepare(raw, keys[at] as string);
+    txs.forEach((tx, at) => {
+      const prepared = this.#prepare(tx);
       if (prepared.ok && 'owed' in prepared.value) pending.push({ ...prepared.value, at });
       else verdicts[at] = prepared as Verdict<CheckedTransaction>;
     });
@@ -78,8 +97,8 @@ export class TransactionChecker {
     return verdicts as Verdict<CheckedTransaction>[];
   }
 
-  async check(raw: RawTransaction, priority: Priority): Promise<Verdict<CheckedTransaction>> {
-    const [verdict] = await this.checkMany([raw], priority);
+  async check(tx: RawTransaction | NamedTransaction, priority: Priority): Promise<Verdict<CheckedTransaction>> {
+    const [verdict] = await this.checkMany([tx], priority);
     return verdict as Verdict<CheckedTransaction>;
   }
 
@@ -96,8 +115,9 @@ export class TransactionChecker {
    */
   decodeCertified(block: Block): Verdict<readonly CheckedTransaction[]> {
     const verdicts = block.txs.map((bytes, index): Verdict<CheckedTransaction> => {
-      const known = this.#known(hashKey(txHash(bytes)));
-      const decoded = known === undefined ? decodeTransaction(bytes) : accept(known);
+      const hash = txHash(bytes);
+      const known = this.#known(hashKey(hash));
+      const decoded = known === undefined ? decodeTransaction(bytes, hash) : accept(known);
       if (!decoded.ok) return decoded;
       const sidecar = openSidecar(decoded.value, block.sidecars[index] ?? null, true);
       return sidecar.ok ? accept({ tx: decoded.value, sidecar: sidecar.value }) : sidecar;
@@ -117,11 +137,12 @@ export class TransactionChecker {
     return others;
   }
 
-  #prepare(raw: RawTransaction, key: string): Verdict<Pending | CheckedTransaction> {
-    const known = this.#known(key);
-    const decoded = known === undefined ? decodeTransaction(raw.bytes) : accept(known);
+  #prepare(tx: NamedTransaction): Verdict<Pending | CheckedTransaction> {
+    const known = this.#known(tx.key);
+    const there = known ?? tx.decoded;
+    const decoded = there === undefined ? decodeTransaction(tx.bytes, tx.hash) : accept(there);
     if (!decoded.ok) return decoded;
-    const sidecar = openSidecar(decoded.value, raw.sidecar, false);
+    const sidecar = openSidecar(decoded.value, tx.sidecar, false);
     if (!sidecar.ok) return sidecar;
     if (known !== undefined) return accept({ tx: known, sidecar: sidecar.value });
     const owed = obligations(this.#chainId, decoded.value);

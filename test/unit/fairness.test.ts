@@ -110,7 +110,17 @@ t.test('what a leader takes first [F1]', async (t) => {
     const checked = {} as CheckedTransaction;
     byTransaction.set(checked, key);
     const times = { receivedMs, checkedMs: receivedMs, escalatedMs: 0 };
-    const entry: PoolEntry = { key, checked, sidecar: null, sizeBytes: 10, account, priority, isLocal: true, ...times };
+    const entry: PoolEntry = {
+      key,
+      checked,
+      sidecar: null,
+      sizeBytes: 10,
+      account,
+      priority,
+      from: null,
+      executed: true,
+      ...times,
+    };
     t.ok(pool.room(entry).ok);
     pool.add(entry);
   };

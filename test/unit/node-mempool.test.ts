@@ -1,6 +1,7 @@
 import t from 'tap';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { Call } from '../../common/protocol/transaction.ts';
+import type { CheckedTransaction } from '../../vm/types.ts';
 import { Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { Mempool } from '../../node/mempool/mempool.ts';
@@ -34,6 +35,7 @@ async function open(limits: Partial<PoolLimits> = {}) {
     limits: { maxTransactions: 100, maxBytes: 1024 * 1024, ...limits },
     checker: new TransactionChecker(net.chainId, new Verifier(createWasmEngine())),
     simulate: (tx, nowMs) => executor.simulate(tx, nowMs),
+    checkEnvelope: (tx, nowMs) => executor.checkEnvelope(tx, nowMs),
     locate: (hash) => store.locateTx(hash),
     spread: (tx) => spread.push(tx),
   });
@@ -64,7 +66,7 @@ t.test('a transaction is pending, then committed, and taken once', async (t) => 
 
 t.test('what a peer sends is not gossiped again', async (t) => {
   const { mempool, spread } = await open();
-  const verdicts = await mempool.admit([enrolPatient(net), enrolPatient(net)].map(raw), false);
+  const verdicts = await mempool.admit([enrolPatient(net), enrolPatient(net)].map(raw), 'peer');
   t.ok(verdicts.every((v) => v.ok));
   t.equal(mempool.size, 2);
   t.same(spread, []);
@@ -129,7 +131,7 @@ t.test("a peer's transaction that needs the next block gets a second look after 
   const { admin, orgId } = net.hospitals[1] as Hospital;
   const scope = { account: admin.address, role: 'nurse' as const, orgId, department: null };
   const grant = signCall(net.chainId, (net.hospitals[1] as Hospital).admin, { kind: 'role.revoke', scope });
-  const [verdict] = await mempool.admit([raw(grant)], false);
+  const [verdict] = await mempool.admit([raw(grant)], 'peer');
   const code = mustFail(verdict as never);
   t.match(code, /ROLE/);
   t.same(mempool.status(grant.hash), { kind: 'pending' }, 'kept aside');
@@ -137,6 +139,53 @@ t.test("a peer's transaction that needs the next block gets a second look after 
   for (let block = 0; block < 3; block += 1) await commit([enrolPatient(net)]);
   t.same(mempool.status(grant.hash), { kind: 'unknown' }, 'and forgotten when the next blocks do not help');
 });
+
+t.test(
+  'a busy node believes a member that a transaction executes, and looks for itself when it is busy no more',
+  async (t) => {
+    const { mempool, commit } = await open({ maxTransactions: 1_000 });
+    const waiting = Array.from({ length: 64 }, (_, index) => enrolPatient(net, index % 4));
+    await Promise.all(waiting.map((tx) => mempool.submit(raw(tx))));
+    t.ok(mempool.isBusy);
+    const expired = enrolPatient(net, 0, { validUntilMs: 1 });
+    const [late] = await mempool.admit([raw(expired)], 'peer');
+    t.equal(mustFail(late as never), 'TX_EXPIRED', 'what the envelope says is looked at');
+    const idle = unexecutable();
+    const [taken] = await mempool.admit([raw(idle)], 'peer');
+    t.ok(taken?.ok);
+    t.equal(mempool.size, 65);
+    t.match(mustFail(await mempool.submit(raw(unexecutable()))), /ROLE/, 'a client hears at once');
+    await commit(waiting.slice(0, 1));
+    t.equal(mempool.size, 64, 'still busy');
+    await commit(waiting.slice(1));
+    t.equal(mempool.size, 0, 'nothing is left that makes a block due');
+    t.same(mempool.status(idle.hash), { kind: 'pending' }, 'the second look that it would have had');
+    for (let block = 0; block < 3; block += 1) await commit([enrolPatient(net)]);
+    t.same(mempool.status(idle.hash), { kind: 'unknown' });
+  },
+);
+
+t.test('a member whose transactions fail again and again is not believed', async (t) => {
+  const { mempool } = await open({ maxTransactions: 1_000 });
+  await Promise.all(Array.from({ length: 64 }, (_, index) => mempool.submit(raw(enrolPatient(net, index % 4)))));
+  for (let failure = 0; failure < 64; failure += 1) {
+    const [verdict] = await mempool.admit([raw(unexecutable())], 'liar');
+    t.ok(verdict?.ok, `believed ${failure}`);
+    const [first] = mempool.candidates(1, 1_000_000) as [CheckedTransaction];
+    mempool.reject([{ tx: first, code: 'ROLE_MISSING', message: 'as the leader found' }]);
+  }
+  const [verdict] = await mempool.admit([raw(unexecutable())], 'liar');
+  t.match(mustFail(verdict as never), /ROLE/);
+  const [other] = await mempool.admit([raw(unexecutable())], 'peer');
+  t.ok(other?.ok, 'others are');
+});
+
+/** Revokes a role that its account does not have. Revocations go first. */
+const unexecutable = (): TestTransaction => {
+  const { admin, orgId } = net.hospitals[1] as Hospital;
+  const scope = { account: admin.address, role: 'nurse' as const, orgId, department: null };
+  return signCall(net.chainId, admin, { kind: 'role.revoke', scope });
+};
 
 t.test('empty and not empty are announced once each', async (t) => {
   const { mempool, commit } = await open();
