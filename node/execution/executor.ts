@@ -30,7 +30,7 @@ import { hashKey } from '../verification/hash-key.ts';
 import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
 import { type ExecutionHead, readExecutionHead } from './execution-head.ts';
 import { checkHeader } from './header-checks.ts';
-import { NodeCache, sequenceOf } from './node-cache.ts';
+import { NewNodes, NodeCache } from './node-cache.ts';
 
 /** Proposals of one height that are kept executed: one for each of the last views, each of some MiB at most. */
 const MAX_OVERLAYS = 8;
@@ -280,16 +280,12 @@ function loadHead(store: ChainStore, nodes: NodeReader): ExecutionHead {
  */
 export class ExecutionRun {
   #base: Base;
-  readonly #added: Map<Height, ReadonlyMap<number, Uint8Array>>;
+  readonly #added: NewNodes;
 
   /** Use `Executor.run`. */
   constructor(base: Base) {
-    const added = new Map<Height, ReadonlyMap<number, Uint8Array>>();
-    const getNode: NodeReader['getNode'] = (ref) =>
-      ref.version > height ? added.get(ref.version)?.get(ref.sequence) : base.nodes.getNode(ref);
-    const { height } = base.head;
-    this.#added = added;
-    this.#base = { ...base, nodes: { getNode } };
+    this.#added = new NewNodes(base.nodes);
+    this.#base = { ...base, nodes: this.#added };
   }
 
   /** The last block of the run, or the head that it began on. */
@@ -304,7 +300,7 @@ export class ExecutionRun {
     const executed = checked.ok ? executeOn(this.#base, proposal, txs, true) : checked;
     if (!executed.ok) return executed;
     const { after, applied: writes } = executed.value;
-    this.#added.set(after.height, bySequence(writes.newNodes));
+    this.#added.add(after.height, writes.newNodes);
     this.#base = { chainId, head: after, nodes, reader: stateReader(nodes, after.root) };
     return executed;
   }
@@ -359,7 +355,7 @@ function executedOn(
 ): ExecutedBlock {
   const { header, hash } = proposal;
   const { root, newNodes } = writes;
-  const reader = stateReader(over(nodes, header.height, newNodes), root);
+  const reader = stateReader(new NewNodes(nodes).add(header.height, newNodes), root);
   const next = readExecutionHead({ header, hash, root, leaders: head.leaders }, reader);
   const leaders = nextLeaderHistory(head.leaders, header, head.validators, next.params.leaderDemotionBlocks);
   return { proposal, receipts, encodedReceipts, txHashes, applied: writes, after: { ...next, leaders } };
@@ -377,14 +373,4 @@ function sameSidecars(a: ProposedBlock, b: ProposedBlock): boolean {
   return a.block.sidecars.every(
     (sidecar, index) => (sidecar === null) === ((b.block.sidecars[index] ?? null) === null),
   );
-}
-
-/** The new nodes of one block over the committed ones. */
-function over(nodes: NodeReader, version: Height, added: AppliedWrites['newNodes']): NodeReader {
-  const own = bySequence(added);
-  return { getNode: (ref) => (ref.version === version ? own.get(ref.sequence) : nodes.getNode(ref)) };
-}
-
-function bySequence(added: AppliedWrites['newNodes']): ReadonlyMap<number, Uint8Array> {
-  return new Map(added.map(({ key, bytes }) => [sequenceOf(key), bytes]));
 }

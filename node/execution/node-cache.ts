@@ -1,56 +1,100 @@
 /**
- * State nodes of the committed chain in memory, by name, over the database. Only committed nodes come in: their names
- * are unique, where two proposals for one height use the same names for different nodes.
+ * State nodes of the committed chain in memory, checked and taken apart, over the database; and over those the new nodes of
+ * blocks that are not committed yet. Only committed nodes come into the cache: their names are unique, where two
+ * proposals for one height use the same names for different nodes.
  */
-import { nodeKey, type NewNode, type NodeReader, type NodeRef } from '../../vm/state-tree/index.ts';
+import {
+  checkedNode,
+  nodeKey,
+  type NewNode,
+  type NodeReader,
+  type NodeRef,
+  refAt,
+  type RefSlot,
+  sequenceAt,
+  type StoredNode,
+  takeApart,
+  versionAt,
+} from '../../vm/state-tree/index.ts';
 
 /**
- * Bytes of nodes in each of the two generations; with keys and objects about twice that. The upper pages of a tree of a
+ * Bytes of nodes in each of the two generations; with objects about three times that. The upper pages of a tree of a
  * million records are some 40 MB: what blocks touch again and again stays in memory.
  */
 const GENERATION_BYTES = 32 * 1024 * 1024;
 
-const nameOf = (version: number, sequence: number): string => `${version}/${sequence}`;
+/** Names as numbers are found twice as fast as texts. Beyond these, which no chain soon reaches, a name is a text. */
+const SEQUENCES = 2 ** 26;
+const VERSIONS = 2 ** 27;
 
-/** The number of a node among those of its version: the last four bytes of its name. */
-export function sequenceOf(name: Uint8Array): number {
-  return new DataView(name.buffer, name.byteOffset, name.byteLength).getUint32(6);
-}
+const nameOf = (version: number, sequence: number): number | string =>
+  version < VERSIONS && sequence < SEQUENCES ? version * SEQUENCES + sequence : `${version}/${sequence}`;
 
 export class NodeCache implements NodeReader {
-  readonly #load: (name: Uint8Array) => Uint8Array | undefined;
-  #young = new Map<string, Uint8Array>();
-  #old = new Map<string, Uint8Array>();
+  readonly #load: NodeReader;
+  #young = new Map<number | string, StoredNode>();
+  #old = new Map<number | string, StoredNode>();
   #youngBytes = 0;
 
   /** @param load reads a node from the database by its 10-byte name */
   constructor(load: (name: Uint8Array) => Uint8Array | undefined) {
-    this.#load = load;
+    this.#load = { getNode: (ref) => load(nodeKey(ref)) };
   }
 
   getNode(ref: NodeRef): Uint8Array | undefined {
     const name = nameOf(ref.version, ref.sequence);
+    return (this.#young.get(name) ?? this.#old.get(name))?.bytes ?? this.#load.getNode(ref);
+  }
+
+  openNode(slot: RefSlot): StoredNode {
+    const name = nameOf(versionAt(slot), sequenceAt(slot));
     const young = this.#young.get(name);
     if (young !== undefined) return young;
-    const found = this.#old.get(name) ?? this.#load(nodeKey(ref));
-    if (found !== undefined) this.#put(name, found);
+    const found = this.#old.get(name) ?? checkedNode(this.#load, refAt(slot.bytes, slot.at));
+    this.#put(name, found);
     return found;
   }
 
-  /** Nodes of a block that has been committed, all of one version. */
+  /** Nodes of a block that has been committed, all of one version and in the order of their numbers. */
   add(version: number, nodes: readonly NewNode[]): void {
-    for (const { key, bytes } of nodes) {
-      this.#put(nameOf(version, sequenceOf(key)), bytes);
-    }
+    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), takeApart(bytes)));
   }
 
-  #put(name: string, bytes: Uint8Array): void {
+  #put(name: number | string, node: StoredNode): void {
     if (this.#youngBytes >= GENERATION_BYTES) {
       this.#old = this.#young;
       this.#young = new Map();
       this.#youngBytes = 0;
     }
-    this.#young.set(name, bytes);
-    this.#youngBytes += bytes.length;
+    this.#young.set(name, node);
+    this.#youngBytes += node.bytes.length;
+  }
+}
+
+/** New nodes of blocks on top of others, which go on beneath. */
+export class NewNodes implements NodeReader {
+  readonly #beneath: NodeReader;
+  /** By version; all from one height on. Bounded by the blocks that its owner executes ahead. */
+  readonly #versions = new Map<number, readonly NewNode[]>();
+
+  constructor(beneath: NodeReader) {
+    this.#beneath = beneath;
+  }
+
+  /** @param nodes all that the block of this height has made, in the order of their numbers */
+  add(version: number, nodes: readonly NewNode[]): this {
+    this.#versions.set(version, nodes);
+    return this;
+  }
+
+  getNode(ref: NodeRef): Uint8Array | undefined {
+    const own = this.#versions.get(ref.version);
+    return own === undefined ? this.#beneath.getNode(ref) : own[ref.sequence]?.bytes;
+  }
+
+  openNode(slot: RefSlot): StoredNode {
+    const own = this.#versions.get(versionAt(slot))?.[sequenceAt(slot)];
+    if (own !== undefined) return takeApart(own.bytes);
+    return this.#beneath.openNode?.(slot) ?? checkedNode(this.#beneath, refAt(slot.bytes, slot.at));
   }
 }

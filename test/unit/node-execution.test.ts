@@ -1,15 +1,19 @@
 import t from 'tap';
 import { flipBit, mustFail } from '../integration/node-expect.ts';
+import { bytesToHex, u32be } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
+import { InvariantError } from '../../common/errors.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { type BlockHeader, blockHash, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
 import { signedTransaction } from '../../common/protocol/transaction.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
 import { Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
+import { NewNodes, NodeCache } from '../../node/execution/node-cache.ts';
 import { type ChainStore, openChainStore } from '../../node/storage/chain-store.ts';
 import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
+import { applyWrites, EMPTY, get, type NodeReader, type NodeRef } from '../../vm/state-tree/index.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
 import { consortium, enrolPatient, type Hospital, signCall } from '../integration/node-consortium.ts';
@@ -183,4 +187,54 @@ t.test('urgent signatures overtake', async (t) => {
   ]);
   t.same(order, ['consensus', 'block', 'pool']);
   t.equal(verifier.counts().waiting, 0);
+});
+
+t.test('state nodes are checked when they come from the database, once', async (t) => {
+  const entries = Array.from({ length: 200 }, (_, index) => ({ key: Uint8Array.of(7, index), value: u32be(index) }));
+  const applied = applyWrites({ getNode: () => undefined }, EMPTY, entries, 1);
+  const root = applied.root as NodeRef;
+  const stored = new Map(applied.newNodes.map(({ key, bytes }) => [bytesToHex(key), bytes]));
+  let loads = 0;
+  const cache = new NodeCache((name) => {
+    loads += 1;
+    return stored.get(bytesToHex(name));
+  });
+  const read = (from: NodeReader) => entries.map(({ key }) => get(from, root, key));
+  const values = entries.map(({ value }) => value);
+  t.same(read(cache), values);
+  t.equal(loads, stored.size, 'each node was loaded once');
+  t.same(read(cache), values);
+  t.equal(loads, stored.size, 'and none of them again');
+
+  const damaged = new NodeCache((name) => {
+    const bytes = stored.get(bytesToHex(name));
+    return bytes === undefined ? undefined : flipBit(bytes, bytes.length * 8 - 1);
+  });
+  t.throws(() => get(damaged, root, entries[0]?.key as Uint8Array), InvariantError, 'a damaged node');
+  t.throws(() => get(new NodeCache(() => undefined), root, Uint8Array.of(7)), InvariantError, 'a missing one');
+
+  const committed = new NodeCache(() => undefined);
+  committed.add(1, applied.newNodes);
+  t.same(read(committed), values, 'what a block has just made need not be loaded');
+});
+
+t.test('two blocks of one height have different nodes of the same names', async (t) => {
+  const none: NodeReader = { getNode: () => undefined };
+  const first = applyWrites(none, EMPTY, [{ key: Uint8Array.of(1), value: Uint8Array.of(1) }], 1);
+  const cache = new NodeCache(() => undefined);
+  cache.add(1, first.newNodes);
+  const proposals = [2, 3].map((value) => {
+    const { root, newNodes } = applyWrites(
+      cache,
+      first.root,
+      [{ key: Uint8Array.of(2), value: Uint8Array.of(value) }],
+      2,
+    );
+    return { root, value, nodes: new NewNodes(cache).add(2, newNodes) };
+  });
+  for (const { root, value, nodes } of proposals) {
+    t.same(get(nodes, root, Uint8Array.of(2)), Uint8Array.of(value));
+    t.same(get(nodes, root, Uint8Array.of(1)), Uint8Array.of(1), 'what is beneath is seen');
+    t.throws(() => get(cache, root, Uint8Array.of(2)), InvariantError, 'and nothing of it from beneath');
+  }
 });

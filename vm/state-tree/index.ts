@@ -2,6 +2,7 @@
 export { applyWrites, type AppliedWrites, rootHashOf } from './apply.ts';
 export { auditTree } from './audit.ts';
 export {
+  checkedNode,
   decodeRoot,
   EMPTY,
   encodeRoot,
@@ -9,7 +10,13 @@ export {
   type NodeReader,
   type NodeRef,
   nodeKey,
+  refAt,
+  type RefSlot,
+  sequenceAt,
+  type StoredNode,
+  takeApart,
   type TreeRoot,
+  versionAt,
 } from './node.ts';
 export { proveKey, proveRange } from './prove.ts';
 export { get, iterate, stateReader } from './read.ts';

@@ -10,7 +10,7 @@
 
 import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
-import { isStateKey, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
+import { isStateKey, keyBit, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
 
 /** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
 export interface NodeRef {
@@ -20,6 +20,12 @@ export interface NodeRef {
   readonly sequence: number;
   /** 32 bytes. */
   readonly hash: Uint8Array;
+}
+
+/** A stored reference within its array. */
+export interface RefSlot {
+  readonly bytes: Uint8Array;
+  readonly at: number;
 }
 
 /** The root of a tree without entries, which has no node. */
@@ -32,6 +38,29 @@ export type TreeRoot = NodeRef | typeof EMPTY;
  */
 export interface NodeReader {
   getNode(ref: NodeRef): Uint8Array | undefined;
+  /**
+   * Where nodes are kept that were checked when they came from the database: the node of a reference, as `openNode` gives it.
+   * Without this, each read checks anew.
+   */
+  openNode?(slot: RefSlot): StoredNode;
+}
+
+/** A stored node that was checked once: what is in memory is trusted from then on. Never changed. */
+export type StoredNode = StoredLeaf | StoredPage;
+
+export interface StoredLeaf {
+  readonly kind: 'leaf';
+  readonly bytes: Uint8Array;
+  /** Views into `bytes`. */
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+export interface StoredPage {
+  readonly kind: 'page';
+  readonly bytes: Uint8Array;
+  /** Inner nodes. */
+  readonly count: number;
 }
 
 export interface NewNode {
@@ -86,6 +115,16 @@ export function refAt(bytes: Uint8Array, at: number): NodeRef {
     sequence: readU32be(bytes, at + 6) as number,
     hash: plain(bytes, at + REF_HASH_AT, at + REF_BYTES),
   };
+}
+
+/** Height of the block that wrote the node of a stored reference, and the node's number in it. */
+export function versionAt({ bytes, at }: RefSlot): number {
+  return (
+    (((bytes[at] as number) << 8) | (bytes[at + 1] as number)) * 0x1_0000_0000 + (readU32be(bytes, at + 2) as number)
+  );
+}
+export function sequenceAt({ bytes, at }: RefSlot): number {
+  return readU32be(bytes, at + 6) as number;
 }
 
 /** A view that is a Uint8Array and nothing more: databases hand out Buffers. */
@@ -143,14 +182,48 @@ export function describe(ref: NodeRef): string {
   return `state node ${ref.version}/${ref.sequence}`;
 }
 
-/** @returns bytes whose checksum fits the reference; a missing or damaged node is an `InvariantError` */
-export function readNode(reader: NodeReader, ref: NodeRef): Uint8Array {
+/** The node of a reference. @throws InvariantError when it is missing or damaged */
+export function openNode(reader: NodeReader, slot: RefSlot): StoredNode {
+  return reader.openNode === undefined ? checkedNode(reader, refAt(slot.bytes, slot.at)) : reader.openNode(slot);
+}
+
+/** Reads a node and checks it against its reference. @throws InvariantError when it is missing or damaged */
+export function checkedNode(reader: NodeReader, ref: NodeRef): StoredNode {
   const bytes = reader.getNode(ref);
   if (bytes === undefined) throw new InvariantError(`${describe(ref)} is missing: the database lost or pruned it`);
   if (bytes.length <= HEADER_BYTES || readU32be(bytes, 1) !== checksum(bytes, ref.hash)) {
     throw new InvariantError(`${describe(ref)} is damaged: its checksum does not fit its reference`);
   }
-  return bytes;
+  return takeApart(bytes);
+}
+
+/**
+ * Bytes of a node, taken apart, and its layout checked: walks need not do it again.
+ * @param bytes as `encodeLeaf` or `encodePage` made them
+ * @throws InvariantError for any other layout
+ */
+export function takeApart(bytes: Uint8Array): StoredNode {
+  if (isLeaf(bytes)) return { kind: 'leaf', bytes, ...decodeLeaf(bytes) };
+  const count = pageSize(bytes);
+  for (let index = 0; index < count; index++) {
+    for (const direction of [0, 1] as const) pageChild(bytes, count, index, direction);
+  }
+  return { kind: 'page', bytes, count };
+}
+
+/**
+ * Walks a page by the bits of a key.
+ * @returns where the reference of the node stands that the search goes on with
+ */
+export function outerOf({ bytes, count }: StoredPage, key: Uint8Array): number {
+  let child = 0;
+  // Ends: `takeApart` has seen that children come after their parents.
+  while ((child & OUTER) === 0) {
+    const at = NODES_AT + child * NODE_BYTES;
+    const bit = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+    child = bytes[at + 2 + keyBit(key, bit)] as number;
+  }
+  return outerAt(count, child);
 }
 
 export function isLeaf(bytes: Uint8Array): boolean {
@@ -200,12 +273,6 @@ export interface PageNode {
   readonly bit: number;
   left: number;
   right: number;
-}
-
-/** A stored reference within its array. */
-export interface RefSlot {
-  readonly bytes: Uint8Array;
-  readonly at: number;
 }
 
 /**

@@ -13,20 +13,7 @@ import {
   type StateEntry,
 } from '../../common/protocol/state-tree.ts';
 import type { StateReader } from '../types.ts';
-import {
-  decodeLeaf,
-  EMPTY,
-  isLeaf,
-  type NodeReader,
-  OUTER,
-  outerAt,
-  pageBit,
-  pageChild,
-  pageSize,
-  readNode,
-  refAt,
-  type TreeRoot,
-} from './node.ts';
+import { EMPTY, encodeRef, type NodeReader, openNode, outerOf, type RefSlot, type TreeRoot } from './node.ts';
 import { expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
 
 /**
@@ -36,19 +23,16 @@ import { expand, type Inner, type Leaf, type Node, search, stubOf } from './tree
  */
 export function get(reader: NodeReader, root: TreeRoot, key: Uint8Array): Uint8Array | undefined {
   assert(isStateKey(key), 'a state key has 1 to 128 bytes');
-  if (root === EMPTY) return undefined;
-  let ref = root;
+  return root === EMPTY ? undefined : getFrom(reader, { bytes: encodeRef(root), at: 0 }, key);
+}
+
+function getFrom(reader: NodeReader, root: RefSlot, key: Uint8Array): Uint8Array | undefined {
+  let slot = root;
   // Bounded: each page leads to one of later bits, and no bit is beyond the longest key's.
   for (let pages = 0; pages <= 3 * MAX_STATE_KEY_BYTES; pages++) {
-    const bytes = readNode(reader, ref);
-    if (isLeaf(bytes)) {
-      const leaf = decodeLeaf(bytes);
-      return equalBytes(leaf.key, key) ? leaf.value : undefined;
-    }
-    const count = pageSize(bytes);
-    let child = 0;
-    while ((child & OUTER) === 0) child = pageChild(bytes, count, child, keyBit(key, pageBit(bytes, child)));
-    ref = refAt(bytes, outerAt(count, child));
+    const node = openNode(reader, slot);
+    if (node.kind === 'leaf') return equalBytes(node.key, key) ? node.value : undefined;
+    slot = { bytes: node.bytes, at: outerOf(node, key) };
   }
   throw new InvariantError('a search went deeper than keys are long: the database is damaged');
 }
@@ -138,8 +122,12 @@ function seek(
 
 /** One version of the state as the vm reads it. */
 export function stateReader(reader: NodeReader, root: TreeRoot): StateReader {
+  const slot = root === EMPTY ? undefined : { bytes: encodeRef(root), at: 0 };
   return {
-    get: (key) => get(reader, root, key),
+    get(key) {
+      assert(isStateKey(key), 'a state key has 1 to 128 bytes');
+      return slot === undefined ? undefined : getFrom(reader, slot, key);
+    },
     range: (query) => iterate(reader, root, query),
   };
 }

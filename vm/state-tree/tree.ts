@@ -7,18 +7,15 @@ import { equalBytes } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import { innerHashAt, keyBit, leafHash, MAX_CRITICAL_BIT } from '../../common/protocol/state-tree.ts';
 import {
-  decodeLeaf,
   describe,
   encodeRef,
-  isLeaf,
   type NodeReader,
   type NodeRef,
+  openNode,
   OUTER,
   outerAt,
   pageBit,
   pageChild,
-  pageSize,
-  readNode,
   REF_HASH_AT,
   refAt,
   type RefSlot,
@@ -69,14 +66,11 @@ export type Node = Stub | Leaf | Inner;
  * @param above the bit that the parent tests; -1 for the root. Bits grow downwards, so a walk ends whatever the disk says
  */
 export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
+  const node = openNode(reader, stub);
   const ref = refAt(stub.bytes, stub.at);
-  const bytes = readNode(reader, ref);
   const origin: Origin = { ref, stale: false };
-  if (isLeaf(bytes)) {
-    const { key, value } = decodeLeaf(bytes);
-    return { kind: 'leaf', key, value, hash: ref.hash, origin };
-  }
-  const top = expandInner(bytes, pageSize(bytes), 0, above, origin);
+  if (node.kind === 'leaf') return { kind: 'leaf', key: node.key, value: node.value, hash: ref.hash, origin };
+  const top = expandInner(node.bytes, node.count, 0, above, origin);
   top.hash = ref.hash;
   return top;
 }
