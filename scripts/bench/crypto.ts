@@ -87,12 +87,12 @@ function equalLogarithms(): [Case, Case, Case] {
   ];
 }
 
-function run(): Report {
+async function run(): Promise<Report> {
   const items = signedMessages();
   const privateKey = generatePrivateKey(systemRandom);
   const message = new Uint8Array(MESSAGE_BYTES);
   const [native, pure] = [createOpensslSigner(privateKey), createNobleSigner(privateKey, systemRandom)];
-  const { rows, ratio } = interleaved(
+  const { rows, ratio } = await interleaved(
     [
       verifying(KNOWN_KEY, createWasmEngine, items, 2),
       verifying(NEW_KEY, createWasmEngine, items, 0),

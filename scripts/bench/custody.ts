@@ -169,11 +169,11 @@ function releaseCases(n: number, { session, shared, shares }: Holders): Case[] {
 
 export const custody: Bench = {
   says: 'one process; a threshold of n - f holders',
-  run: () => {
+  run: async () => {
     const cases = SIZES.flatMap((n) => {
       const holders = generate(n);
       return [...sessionCases(n, holders), ...releaseCases(n, holders)];
     });
-    return { rows: interleaved(cases, ROUNDS).rows, ratios: [] };
+    return { rows: (await interleaved(cases, ROUNDS)).rows, ratios: [] };
   },
 };

@@ -1,19 +1,22 @@
 /**
- * npm run bench [-- NAME ...] [--quick] [--json FILE]: measures, and prints tables. A new benchmark is a module with a
+ * npm run bench [-- NAME ...] [--quick] [--json FILE] [--plots]: measures, and prints tables. A new benchmark is a module with a
  * `Bench` and a line in BENCHES. Figures that were seen, with what bounds them: docs/benchmarks.md.
  */
 
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { crypto } from './crypto.ts';
 import { custody } from './custody.ts';
 import type { Bench, BenchOptions, Report, Row } from './measure.ts';
+import { svgOf } from './svg.ts';
 import { markdownOf } from './table.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
+/** Of the document: written when they are asked for, since what a busy machine shows is no use there. */
+const PLOTS = join(ROOT, 'docs', 'plots');
 /** A network that hangs ends with that. */
 const NETWORK_MS = 1_500_000;
 
@@ -25,6 +28,12 @@ function script(name: string, says: string): Bench {
 const BENCHES: Readonly<Record<string, Bench>> = {
   crypto,
   custody,
+  codec: script('codec', 'transactions, blocks, receipts and entries, one thread'),
+  'state-tree': script('state-tree', 'the tree over 100,000 entries in memory, one thread'),
+  storage: script('storage', 'LevelDB with 300,000 entries'),
+  mempool: script('mempool', 'transactions of one signature, one node'),
+  consensus: script('consensus', 'four nodes in one process, network in memory'),
+  growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
   network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
   reading: script('reading', 'four nodes, four custodians, a record of 1 MB, loopback'),
 };
@@ -67,10 +76,15 @@ function show({ rows, ratios, tables = [] }: Report): string {
   return all.map(markdownOf).join('\n\n');
 }
 
+function draw({ plots = [] }: Report): void {
+  mkdirSync(PLOTS, { recursive: true });
+  for (const plot of plots) writeFileSync(join(PLOTS, `${plot.name}.svg`), svgOf(plot));
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { json: { type: 'string' }, quick: { type: 'boolean' } },
+    options: { json: { type: 'string' }, quick: { type: 'boolean' }, plots: { type: 'boolean' } },
     allowPositionals: true,
   });
   const names = positionals.length > 0 ? positionals : Object.keys(BENCHES);
@@ -87,6 +101,7 @@ async function main(args: readonly string[]): Promise<number> {
     const report = await bench.run({ quick: values.quick === true });
     reports[name] = report;
     process.stdout.write(`${show(report)}\n`);
+    if (values.plots === true) draw(report);
   }
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, reports }, undefined, 2)}\n`);
   return 0;

@@ -11,8 +11,8 @@ export interface Case {
   /** What one run does so many times; costs are given for one. */
   readonly operations: number;
   /** Untimed, before each run. */
-  readonly prepare?: () => void;
-  readonly run: () => void;
+  readonly prepare?: () => void | Promise<void>;
+  readonly run: () => void | Promise<void>;
 }
 
 export interface Row {
@@ -63,11 +63,11 @@ export interface Sample {
   readonly wallUs: number;
 }
 
-function timed({ operations, prepare, run }: Case): Sample {
-  prepare?.();
+async function timed({ operations, prepare, run }: Case): Promise<Sample> {
+  await prepare?.();
   const cpu = process.cpuUsage();
   const wallMs = performance.now();
-  run();
+  await run();
   const took = performance.now() - wallMs;
   const { user, system } = process.cpuUsage(cpu);
   return { cpuUs: (user + system) / operations, wallUs: (took * 1000) / operations };
@@ -83,11 +83,11 @@ export function spread(values: readonly number[]): Spread {
 }
 
 /** Runs all cases `rounds` times, in turn. The first round of each is for warming up, and not counted. */
-export function interleaved(cases: readonly Case[], rounds: number): { rows: Row[]; ratio: RatioOf } {
+export async function interleaved(cases: readonly Case[], rounds: number): Promise<{ rows: Row[]; ratio: RatioOf }> {
   const samples = new Map<string, Sample[]>(cases.map(({ name }) => [name, []]));
   for (let round = 0; round <= rounds; round++) {
     for (const each of cases) {
-      const sample = timed(each);
+      const sample = await timed(each);
       if (round > 0) samples.get(each.name)?.push(sample);
     }
   }

@@ -17,18 +17,13 @@ import { benchKey } from './load/bench-key.ts';
 import { found } from './load/founding.ts';
 import { type Loaded, LoadedNetwork } from './load/loaded-network.ts';
 import { oneSignature, type Planned, type Prepared, prepareOneSignature } from './load/one-signature.ts';
+import { say, sweep, told } from './load/sweep.ts';
 import { type StageShare, stagesOf } from './load/stages.ts';
 import { Town } from './load/town.ts';
 
 const SEED = 1;
 const PARAMS = { maxOpenRequests: 10_000, replicas: 0 };
 const WARM_UP_RATE = 150;
-const LEAST_RATE = 200;
-const STEP_FACTOR = 1.6;
-const MAX_STEPS = 9;
-/** The load rises as long as that brings this much more: blocks that carry more cost less for each transaction. */
-const GAIN = 1.05;
-const FRUITLESS_STEPS = 2;
 /** A key costs most when it is seen for the second time: its tables are made then. */
 const SIGHTS = 3;
 const VERIFIED_KEYS = 500;
@@ -46,8 +41,6 @@ interface Sizes {
 
 const FULL: Sizes = { patients: 10_000, supply: 80_000, stepSeconds: 5, latencySeconds: 10 };
 const QUICK: Sizes = { patients: 2_000, supply: 12_000, stepSeconds: 3, latencySeconds: 4 };
-
-const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 interface Measured {
   readonly validators: number;
@@ -76,11 +69,10 @@ function sightsOf(prepared: Prepared): { readonly sights: readonly Planned[][]; 
 async function measure(validators: number, sizes: Sizes, rates: readonly number[] | null): Promise<Measured> {
   const dir = await mkdtemp(join(tmpdir(), 'emrchain-bench-'));
   const town = new Town(validators, sizes.patients);
-  let prepared: Prepared = { pending: [], granted: [] };
   say(`${validators} validators: preparing what ${sizes.supply} transactions decide on`);
-  const { devnet, genesis } = await found(join(dir, 'net'), town, PARAMS, async (chain) => {
-    prepared = await prepareOneSignature(chain, town, sizes.supply, SEED);
-  });
+  const { devnet, genesis, prepared } = await found(join(dir, 'net'), town, PARAMS, (chain) =>
+    prepareOneSignature(chain, town, sizes.supply, SEED),
+  );
   const killed = (): void => devnet.killAll();
   process.once('exit', killed);
   const { sights, rest } = sightsOf(prepared);
@@ -115,40 +107,6 @@ async function measure(validators: number, sizes: Sizes, rates: readonly number[
     process.off('exit', killed);
     rmSync(dir, { recursive: true, force: true });
   }
-}
-
-/** Rates that grow until more load brings no more commits, or those that were asked for. */
-async function sweep(
-  run: (ratePerSecond: number) => Promise<Loaded | null>,
-  rates: readonly number[] | null,
-): Promise<readonly Loaded[]> {
-  const steps: Loaded[] = [];
-  let [best, fruitless] = [0, 0];
-  for (let step = 0; step < (rates?.length ?? MAX_STEPS) && fruitless < FRUITLESS_STEPS; step += 1) {
-    const done = told(await run(rates?.[step] ?? LEAST_RATE * STEP_FACTOR ** step));
-    if (done === null) break;
-    steps.push(done);
-    fruitless = rates !== null || done.committedPerSecond > GAIN * best ? 0 : fruitless + 1;
-    best = Math.max(best, done.committedPerSecond);
-  }
-  if (steps.length === 0) throw new Error('nothing was measured');
-  return steps;
-}
-
-function told(loaded: Loaded | null): Loaded | null {
-  if (loaded === null) {
-    say('  too little is prepared for more');
-    return null;
-  }
-  const { ratePerSecond, committedPerSecond, latency, cpuUsPerTx, refused, lost, loadCores, validatorCores } = loaded;
-  const refusals = Object.entries(refused).map(([code, count]) => `, ${count} ${code}`);
-  say(
-    `  offered ${ratePerSecond.toFixed(0)}/s, committed ${committedPerSecond.toFixed(0)}/s, p50 ${latency.p50Ms.toFixed(0)} ms, ` +
-      `p99 ${latency.p99Ms.toFixed(0)} ms, ${cpuUsPerTx.toFixed(0)} us/tx, cores ${validatorCores.toFixed(2)} + ${loadCores.toFixed(2)}` +
-      `${refusals.join('')}${lost > 0 ? `, ${lost} LOST` : ''}`,
-  );
-  if (lost > 0) throw new Error(`${lost} transactions were accepted and are in no block`);
-  return loaded;
 }
 
 /** Processor time of one verification with a key that is known, and with a new one, microseconds. */

@@ -4,6 +4,7 @@ import t from 'tap';
 import { utf8 } from '../../common/bytes.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { decodeTransaction } from '../../common/protocol/transaction.ts';
+import { svgOf } from '../../scripts/bench/svg.ts';
 import { markdownOf } from '../../scripts/bench/table.ts';
 import { benchKey } from '../bench/load/bench-key.ts';
 import { Latencies } from '../bench/load/latency.ts';
@@ -148,5 +149,26 @@ t.test('tables are Markdown', (t) => {
     ],
   });
   t.equal(text, 'Seen:\n\n| what |    ms |\n| ---- | ----: |\n| one  | 1,230 |\n| none |     – |');
+  t.end();
+});
+
+t.test('plots hold every point, on both kinds of axes', (t) => {
+  const lines = [
+    {
+      name: 'a < b',
+      points: [
+        [0, 3],
+        [10, 500],
+        [1_000, 20],
+      ] as const,
+    },
+  ];
+  const plot = { name: 'p', title: 'Seen', x: { title: 'x' }, y: { title: 'y', logarithmic: true }, lines };
+  const svg = svgOf(plot);
+  t.equal(svg.match(/<circle /gu)?.length, 3);
+  t.match(svg, 'a &lt; b');
+  t.notMatch(svg, /NaN|Infinity/u);
+  t.equal(svgOf(plot), svg);
+  t.notMatch(svgOf({ ...plot, lines: [] }), /NaN|Infinity/u);
   t.end();
 });

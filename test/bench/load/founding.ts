@@ -22,21 +22,23 @@ import type { Town } from './town.ts';
 const OPEN_DOORS = 'rpc:\n  requestsPerMinute: 10000000\n';
 const QUIET = 'log:\n  level: warn\n';
 
-export interface Founded {
+export interface Founded<T> {
   readonly devnet: Devnet;
   readonly genesis: Genesis;
+  /** What `prepare` gave. */
+  readonly prepared: T;
 }
 
 /**
  * @param dir a folder that is not there yet
  * @param prepare writes the past; the chain is closed after it
  */
-export async function found(
+export async function found<T>(
   dir: string,
   town: Town,
   params: Partial<ChainParams>,
-  prepare: (chain: PreparedChain) => Promise<void>,
-): Promise<Founded> {
+  prepare: (chain: PreparedChain) => Promise<T>,
+): Promise<Founded<T>> {
   await Devnet.prepare(dir);
   const admins = town.orgs.map((orgId, index) => ({
     publicKey: town.admin(index).publicKey,
@@ -49,12 +51,12 @@ export async function found(
   const made = join(dir, 'made');
   const kv = await openLevelStore(made);
   const chain = await PreparedChain.open(kv, genesis, await validatorKeys(devnet, genesis));
-  await prepare(chain);
+  const prepared = await prepare(chain);
   // The ciphertext of these records is nowhere: nobody is to look for it.
   await new BlobRecords(createBlobIndex(kv)).commit(chain.executor.head.height, []);
   await kv.close();
   for (const { dir: folder } of devnet.hospitals) await cp(made, join(folder, 'data', 'db'), { recursive: true });
-  return { devnet, genesis };
+  return { devnet, genesis, prepared };
 }
 
 /** The founders' document with the people of the town, and without custodians: none runs. */

@@ -2,7 +2,14 @@
  * A chain with a past that was not ordered by consensus: blocks are built by the node's own executor, certified with the
  * validators' keys, and stored as any block is. What it leaves is what a network would have left; only the time is saved.
  */
-import type { Certificate } from '../../../common/protocol/block.ts';
+import {
+  type BlockHeader,
+  blockHash,
+  type Certificate,
+  encodeHeader,
+  txRootOf,
+} from '../../../common/protocol/block.ts';
+import { receiptsRootOf } from '../../../common/protocol/receipt.ts';
 import type { Sm2Signer } from '../../../common/crypto/sm2.ts';
 import { voteSigningHash } from '../../../common/protocol/signing.ts';
 import type { Genesis } from '../../../common/protocol/genesis.ts';
@@ -13,7 +20,8 @@ import { type ExecutedBlock, Executor } from '../../../node/execution/executor.t
 import { genesisBlock } from '../../../node/execution/genesis-block.ts';
 import { type ChainStore, openChainStore } from '../../../node/storage/chain-store.ts';
 import type { KeyValueStore } from '../../../node/storage/key-value-store.ts';
-import type { CheckedTransaction } from '../../../vm/types.ts';
+import { applyWrites, encodeRoot, nodeKey } from '../../../vm/state-tree/index.ts';
+import type { CheckedTransaction, StateWrite } from '../../../vm/types.ts';
 
 export class PreparedChain {
   readonly store: ChainStore;
@@ -55,6 +63,45 @@ export class PreparedChain {
     await this.store.commitBlock(this.executor.toCommit(executed, this.#certificate(built.proposal)));
     this.executor.advance(executed);
     return built.included;
+  }
+
+  /**
+   * Entries that no transaction wrote, in a block without any: for states that are too large to be executed into being.
+   * What is read of them later is the same; a node that executed this block would come to another root.
+   * @param writes strictly ascending keys
+   */
+  async implant(writes: readonly StateWrite[]): Promise<void> {
+    const { executor, store } = this;
+    const { head, state } = executor;
+    const height = head.height + 1;
+    const written = applyWrites(state.nodes, head.root, writes, height);
+    const header: BlockHeader = {
+      ...head.header,
+      height,
+      view: 0,
+      parentHash: head.hash,
+      timestampMs: this.timestampMs + 1,
+      txRoot: txRootOf([]),
+      receiptsRoot: receiptsRootOf([]),
+      stateRoot: written.rootHash,
+      validatorsHash: head.header.nextValidatorsHash,
+    };
+    const headerBytes = encodeHeader(header);
+    const block = { header: headerBytes, txs: [], sidecars: [] };
+    const hash = blockHash(headerBytes);
+    const { root, newNodes, staleNodes } = written;
+    await store.commitBlock({
+      hash,
+      header,
+      block,
+      certificate: this.#certificate({ hash, header, block }),
+      receipts: [],
+      txHashes: [],
+      nextValidators: head.validators,
+      leaders: head.leaders,
+      state: { root: encodeRoot(root), newNodes, staleNodes: staleNodes.map(nodeKey) },
+    });
+    executor.reopen(store);
   }
 
   #certificate({ header, hash }: ProposedBlock): Certificate {
