@@ -226,7 +226,7 @@ function certified(commit: ResultOf<'chain_getCommit'>) {
   };
 }
 
-function readHandover(step: ResultOf<'light_getBundle'>['handovers'][number]): Handover {
+export function readHandover(step: ResultOf<'light_getBundle'>['handovers'][number]): Handover {
   const what = 'a change of validators';
   return {
     at: {

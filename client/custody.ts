@@ -7,9 +7,10 @@ import { equalBytes } from '../common/bytes.ts';
 import type { CapsuleLabel } from '../common/crypto/custody/capsule.ts';
 import { custodyEpochEntry, type CustodyEpochEntry } from '../common/protocol/custody.ts';
 import type { PolicyDocument } from '../common/protocol/policy.ts';
+import { activeRecoveryKeyEntry } from '../common/protocol/recovery-key.ts';
 import { organisationEntry, type RecordVersionEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { encodeSidecar, type RecordContent, type Sidecar, sidecarHash } from '../common/protocol/transaction.ts';
-import type { ChainView, ProvenEntry } from './chain-view.ts';
+import type { ChainView } from './chain-view.ts';
 import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 
@@ -17,13 +18,10 @@ import { fromHex, hexOf } from './hex.ts';
  * The epoch whose shares open records; null where the custodians have made no key.
  * @throws ClientError PROOF_INVALID, PROOF_MISSING, those of calls
  */
-export const activeEpoch = async (view: ChainView): Promise<CustodyEpochEntry | null> =>
-  (await activeEpochAt(view))?.value ?? null;
-
-/** The same with the header that proves it. @throws as `activeEpoch` */
-export async function activeEpochAt(view: ChainView): Promise<ProvenEntry<CustodyEpochEntry> | null> {
+export async function activeEpoch(view: ChainView): Promise<CustodyEpochEntry | null> {
   try {
-    return await view.presence(stateKey.custodyEpoch(), custodyEpochEntry, 'the custody key');
+    const found = await view.presence(stateKey.custodyEpoch(), custodyEpochEntry, 'the custody key');
+    return found?.value ?? null;
   } catch (error) {
     // Absence may not be shown to everybody. But it needs no proof where there cannot be a key.
     if (!(error instanceof ClientError) || error.code !== 'PROOF_SHOWS_OTHERS') throw error;
@@ -32,9 +30,28 @@ export async function activeEpochAt(view: ChainView): Promise<ProvenEntry<Custod
   }
 }
 
-/** The epoch that records under this policy are sealed under; null where they are not. */
-export const sealingEpoch = async (view: ChainView, policy: PolicyDocument): Promise<CustodyEpochEntry | null> =>
-  policy.custodian ? activeEpoch(view) : null;
+/** What a record's key is sealed under: public keys, 33 bytes. */
+export interface SealingKeys {
+  readonly custody: Uint8Array;
+  /** Null where the policy allows no recovery, or there is no recovery key. */
+  readonly recovery: Uint8Array | null;
+}
+
+/** The keys that records under this policy are sealed under; null where they are not. @throws as `activeEpoch` */
+export async function sealingKeys(view: ChainView, policy: PolicyDocument): Promise<SealingKeys | null> {
+  const epoch = policy.custodian ? await activeEpoch(view) : null;
+  if (epoch === null) return null;
+  return { custody: epoch.key, recovery: policy.recovery ? await activeRecoveryKey(view) : null };
+}
+
+/**
+ * X of the recovery key that new records are sealed under as well; null where the node says that there is none. That needs
+ * no proof: the chain refuses a record without it where it is wrong, and the record is sealed for the custodians anyway.
+ */
+export async function activeRecoveryKey(view: ChainView): Promise<Uint8Array | null> {
+  const found = await view.find(stateKey.activeRecoveryKey(), activeRecoveryKeyEntry, 'the recovery key');
+  return found?.value.key ?? null;
+}
 
 /** A key is made, and handed on, only while each validator's organisation runs a custodian. */
 async function hasCustodiansThroughout(view: ChainView): Promise<boolean> {
@@ -43,6 +60,12 @@ async function hasCustodiansThroughout(view: ChainView): Promise<boolean> {
     if (value.custodianKey === null) return false;
   }
   return true;
+}
+
+/** How a version's key is kept, for people. */
+export function custodyWords({ capsule }: Pick<RecordContent, 'capsule'>): string {
+  if (capsule.kind === 'direct') return 'direct';
+  return capsule.recovery === null ? 'threshold' : 'threshold, and under the recovery key';
 }
 
 /** What a version's capsule is bound to (custody protocol, section 5.2). */
@@ -79,7 +102,14 @@ export async function sidecarOf(view: ChainView, entry: RecordVersionEntry): Pro
     ciphertext: fromHex(wrap.ciphertext),
   }));
   const sidecar: Sidecar =
-    answer.c === null ? { kind: 'wraps', wraps } : { kind: 'sealed', c: fromHex(answer.c, 32), wraps };
+    answer.c === null
+      ? { kind: 'wraps', wraps }
+      : {
+          kind: 'sealed',
+          c: fromHex(answer.c, 32),
+          recoveryC: answer.recoveryC === null ? null : fromHex(answer.recoveryC, 32),
+          wraps,
+        };
   if (!equalBytes(sidecarHash(encodeSidecar(sidecar)), content.sidecarHash)) {
     throw new ClientError(
       'PROOF_INVALID',

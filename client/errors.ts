@@ -85,6 +85,23 @@ const REMEDIES: Readonly<Record<string, string>> = {
   CUSTODY_PART_FALSE: "Take the third officer's part in its place, and ask the officer that is named.",
   CUSTODY_PARTS_DIFFER: 'Take the files of two officers that belong to one backup.',
   CUSTODY_SEAL_BROKEN: 'Put the file back from a copy, or move it away and run the command again.',
+  // The recovery key
+  RECOVERY_FILE_MISSING: 'Let that officer take this round first; the folder goes on with all of their files.',
+  RECOVERY_FILE_FALSE: 'Fetch that file again from its officer; if it is the same, begin anew with a new plan.',
+  RECOVERY_DEALING_FALSE: 'Do not go on. The officers begin anew with a new plan, and find out which of you is wrong.',
+  RECOVERY_NOT_SEALED: 'Custodians, or the patient, alone open it: emrchain record get, emrchain access deliver.',
+  RECOVERY_DEMAND_OLD: 'Let the requester export the request again: emrchain recovery export.',
+  RECOVERY_CLOCK_BEHIND: "Set this machine's clock, then run the command again.",
+  RECOVERY_OTHER_KEY:
+    'Take the share of the key that the record is sealed under: keys that were replaced have officers of their own.',
+  RECOVERY_KEYS_DIFFER: 'The officers were given different files: begin anew with a new plan.',
+  RECOVERY_KEY_SHAPE: 'Name 2 to 16 officers, each once, and a threshold between 2 and their number.',
+  RECOVERY_KEY_ONE_ORGANISATION: 'Raise --threshold, or name officers of more organisations.',
+  RECOVERY_KEY_OFFICER: 'Officers are active staff, by the key that they have now: begin anew with a new plan.',
+  RECOVERY_CAPSULE_MISSING:
+    'The members have a recovery key by now: make the offer again, and let the patient consent again.',
+  RECOVERY_CAPSULE_NOT_ALLOWED: 'Make the offer again: the recovery key was ended, or the policy wants none.',
+  RECOVERY_CAPSULE_WRONG_KEY: 'Make the offer again: the members have replaced the recovery key.',
   // Access
   RECORD_NOT_SHARED:
     'One custodian has this key alone: emrchain record get asks it, and emrchain access deliver goes around it.',

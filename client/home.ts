@@ -15,7 +15,7 @@ export const HOME_VARIABLE = 'EMRCHAIN_HOME';
 /** The state files of a home are small: a larger one is not ours. */
 const MAX_STATE_FILE_BYTES = 4 * 1024 * 1024;
 
-export type HomeFolder = 'keys' | 'requests' | 'chains' | 'downloads' | 'offers';
+export type HomeFolder = 'keys' | 'requests' | 'chains' | 'downloads' | 'offers' | 'recovery';
 
 export class Home {
   readonly path: string;

@@ -13,7 +13,7 @@ export {
 export { downloadBlob, type Progress, uploadBlob } from './blob-transfer.ts';
 export { ChainChecker, verifyBundle } from './chain-bundle.ts';
 export { ChainView, type ProvenEntry } from './chain-view.ts';
-export { activeEpoch, sealingEpoch, sidecarOf } from './custody.ts';
+export { activeEpoch, sealingKeys, sidecarOf } from './custody.ts';
 export { ClientError, describeFailure, type Failure, remedyOf } from './errors.ts';
 export { Home, openHome } from './home.ts';
 export * from './keys.ts';

@@ -3,7 +3,8 @@
  *
  *   organisation: hospital-a
  *   patient-wrap: true            # the patient holds the key of every record under this policy
- *   custodian: true               # so does the hospital's custodian, who releases it for a grant alone
+ *   custodian: true               # so do the custodians, who release it for a grant alone
+ *   recovery: true                # and the officers of the recovery key, for a grant, should too many custodians fail
  *   rules:
  *     - purposes: [TREAT]
  *       requesters:
@@ -61,6 +62,7 @@ export const policySchema: Schema = {
     organisation: { type: 'string', pattern: ORG_ID, maxLength: 32, remedy: 'write an id such as hospital-a' },
     'patient-wrap': { type: 'boolean', default: true },
     custodian: { type: 'boolean', default: false },
+    recovery: { type: 'boolean', default: false },
     'changed-by': {},
     rules: {
       type: 'array',
@@ -117,6 +119,7 @@ interface PolicyText {
   readonly organisation: string;
   readonly 'patient-wrap': boolean;
   readonly custodian: boolean;
+  readonly recovery: boolean;
   readonly 'changed-by': unknown;
   readonly rules: readonly RuleText[];
 }
@@ -304,9 +307,13 @@ export function parsePolicyFile(file: string, source: string, nonce: Uint8Array,
     adminRule: reader.approvals(['changed-by'], text['changed-by']),
     custodian: text.custodian,
     patientWrap: text['patient-wrap'],
+    recovery: text.recovery,
   };
   if (!document.custodian && !document.patientWrap) {
     reader.say([], 'nobody would hold the key of a record: set patient-wrap or custodian to true');
+  }
+  if (document.recovery && !document.custodian) {
+    reader.say(['recovery'], 'is for records whose keys custodians hold: set custodian to true as well');
   }
   if (reader.problems.length > 0) throw new ConfigError(reader.problems);
   try {

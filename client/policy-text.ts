@@ -61,7 +61,8 @@ export function ruleLines(rule: PolicyRule, index: number): string[] {
 export function policyLines(document: PolicyDocument): string[] {
   const holders = [
     ...(document.patientWrap ? ['the patient'] : []),
-    ...(document.custodian ? ["the writing hospital's custodian"] : []),
+    ...(document.custodian ? ['the custodians'] : []),
+    ...(document.recovery ? ['the officers of the recovery key, should too many custodians fail'] : []),
   ];
   return [
     `keys are held by ${holders.join(' and ')}`,

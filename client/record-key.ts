@@ -7,13 +7,13 @@ import { checkCapsule, encodeLabel, sealCapsule } from '../common/crypto/custody
 import { equalBytes } from '../common/bytes.ts';
 import { sm2Encrypt } from '../common/crypto/sm2-encrypt.ts';
 import { accept, reject, type Verdict } from '../common/errors.ts';
-import { capsuleBytesOf, type CustodyEpochEntry, splitCapsule } from '../common/protocol/custody.ts';
+import { capsuleBytesOf, type SealedCapsule, splitCapsule } from '../common/protocol/custody.ts';
 import type { PolicyDocument } from '../common/protocol/policy.ts';
 import { wrapPlaintext } from '../common/protocol/record.ts';
 import { organisationEntry, stateKey } from '../common/protocol/state-entries.ts';
 import type { RecordContent, Sidecar } from '../common/protocol/transaction.ts';
 import type { ChainView } from './chain-view.ts';
-import { labelOf, sealingEpoch } from './custody.ts';
+import { labelOf, type SealingKeys, sealingKeys } from './custody.ts';
 import { ClientError } from './errors.ts';
 import { randomSecret } from './randomness.ts';
 
@@ -42,8 +42,8 @@ export interface KeptKey {
  * @throws ClientError CUSTODIAN_KEY_MISSING, and those of proofs and calls
  */
 export async function keepKey(view: ChainView, policy: PolicyDocument, kept: KeyToKeep): Promise<KeptKey> {
-  const epoch = await sealingEpoch(view, policy);
-  const custodianKey = policy.custodian && epoch === null ? await provenCustodianKey(view, kept.hospital) : null;
+  const keys = await sealingKeys(view, policy);
+  const custodianKey = policy.custodian && keys === null ? await provenCustodianKey(view, kept.hospital) : null;
   const plain = wrapPlaintext(kept.key, kept.recordId, kept.version);
   const wrapFor = (to: Wrap['to'], publicKey: Uint8Array): Wrap => ({
     to,
@@ -53,22 +53,28 @@ export async function keepKey(view: ChainView, policy: PolicyDocument, kept: Key
   const forCustodian =
     custodianKey === null ? [] : [wrapFor({ kind: 'custodian', orgId: kept.hospital }, custodianKey)];
   plain.fill(0);
-  if (epoch !== null) return sealed(view, epoch, kept, forPatient);
+  if (keys !== null) return sealed(view, keys, kept, forPatient);
   return { capsule: { kind: 'direct' }, sidecar: { kind: 'wraps', wraps: [...forPatient, ...forCustodian] } };
 }
 
-function sealed(view: ChainView, epoch: CustodyEpochEntry, kept: KeyToKeep, wraps: readonly Wrap[]): KeptKey {
-  const X = decodePoint(epoch.key);
-  if (X === undefined) {
+/** Sealed under the custody key, and under the recovery key where there is one for the record. */
+function sealed(view: ChainView, keys: SealingKeys, kept: KeyToKeep, wraps: readonly Wrap[]): KeptKey {
+  const label = encodeLabel(labelOf(view.node.chainId, kept, kept.content));
+  const under = (key: Uint8Array): ReturnType<typeof splitCapsule> => {
+    const X = decodePoint(key);
+    if (X !== undefined) return splitCapsule(key, sealCapsule(X, label, kept.key, randomSecret));
     throw new ClientError(
       'PROOF_INVALID',
-      'The custody key of the chain is not a key.',
+      'A key that the chain has for sealing is not a key.',
       'Do not write records here, and tell the operators.',
     );
-  }
-  const label = encodeLabel(labelOf(view.node.chainId, kept, kept.content));
-  const { sealed: capsule, c } = splitCapsule(epoch.key, sealCapsule(X, label, kept.key, randomSecret));
-  return { capsule: { kind: 'threshold', ...capsule }, sidecar: { kind: 'sealed', c, wraps: [...wraps] } };
+  };
+  const { sealed: capsule, c } = under(keys.custody);
+  const recovery = keys.recovery === null ? null : under(keys.recovery);
+  return {
+    capsule: { kind: 'threshold', ...capsule, recovery: recovery && recovery.sealed },
+    sidecar: { kind: 'sealed', c, recoveryC: recovery && recovery.c, wraps: [...wraps] },
+  };
 }
 
 /** Proven: a node that could name a key of its own as the custodian's would read the record. */
@@ -89,18 +95,18 @@ async function provenCustodianKey(view: ChainView, hospital: string): Promise<Ui
 /**
  * The other side's check: that the key is kept as the chain demands it now. That what is sealed is the record's key, only
  * those can tell who open it; `keyCheck` is in the label, so that the blame is the writer's then.
- * @param epoch `sealingEpoch` of the record's policy
+ * @param keys `sealingKeys` of the record's policy
  * @returns CAPSULE_WRONG_KIND, CAPSULE_WRONG_KEY, and those of `checkCapsule`
  */
 export function checkKept(
   chainId: Uint8Array,
-  epoch: CustodyEpochEntry | null,
+  keys: SealingKeys | null,
   record: { readonly recordId: Uint8Array; readonly version: number; readonly owner: Uint8Array },
   content: RecordContent,
   sidecar: Sidecar,
 ): Verdict<null> {
   const { capsule } = content;
-  if (epoch === null) {
+  if (keys === null) {
     const isDirect = capsule.kind === 'direct' && sidecar.kind === 'wraps';
     return isDirect
       ? accept(null)
@@ -108,10 +114,27 @@ export function checkKept(
   }
   if (capsule.kind !== 'threshold' || sidecar.kind !== 'sealed')
     return reject('CAPSULE_WRONG_KIND', 'the key is not sealed under the key that the custodians share');
-  const X = decodePoint(epoch.key);
-  if (X === undefined || !equalBytes(capsule.key, epoch.key))
-    return reject('CAPSULE_WRONG_KEY', 'the key is sealed under another key than the custodians share');
   const label = encodeLabel(labelOf(chainId, record, content));
-  const checked = checkCapsule(capsuleBytesOf(capsule, sidecar.c), X, label);
+  const custody = checkSealed({ capsule, c: sidecar.c }, keys.custody, label, 'the key that the custodians share');
+  if (!custody.ok) return custody;
+  return checkSealed({ capsule: capsule.recovery, c: sidecar.recoveryC }, keys.recovery, label, 'the recovery key');
+}
+
+interface Sealed {
+  readonly capsule: SealedCapsule | null;
+  readonly c: Uint8Array | null;
+}
+
+/** @param key null where there must be no capsule of this kind */
+function checkSealed({ capsule, c }: Sealed, key: Uint8Array | null, label: Uint8Array, name: string): Verdict<null> {
+  if (capsule === null || c === null || key === null) {
+    return capsule === null && c === null && key === null
+      ? accept(null)
+      : reject('CAPSULE_WRONG_KIND', `the key is sealed under ${name} where it must not be, or not where it must`);
+  }
+  const X = decodePoint(key);
+  if (X === undefined || !equalBytes(capsule.key, key))
+    return reject('CAPSULE_WRONG_KEY', `the key is sealed under another key than ${name}`);
+  const checked = checkCapsule(capsuleBytesOf(capsule, c), X, label);
   return checked.ok ? accept(null) : checked;
 }

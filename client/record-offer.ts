@@ -8,7 +8,6 @@ import { encode } from '../common/codec.ts';
 import { sm2Decrypt } from '../common/crypto/sm2-encrypt.ts';
 import type { Sm2Engine } from '../common/crypto/sm2.ts';
 import { accept, reject, type Verdict } from '../common/errors.ts';
-import type { CustodyEpochEntry } from '../common/protocol/custody.ts';
 import type { PolicyDocument } from '../common/protocol/policy.ts';
 import { MAX_SIDECAR_BYTES, MAX_TX_BYTES } from '../common/protocol/primitives.ts';
 import { keyCheckOf, recordIdOf, WRAP_PLAINTEXT_BYTES, wrapPlaintext } from '../common/protocol/record.ts';
@@ -21,6 +20,7 @@ import {
   sidecarHash,
 } from '../common/protocol/transaction.ts';
 import { cidText } from './cid-text.ts';
+import { custodyWords, type SealingKeys } from './custody.ts';
 import { bytesField, codecField, readDocument, writeDocument } from './documents.ts';
 import { ClientError } from './errors.ts';
 import { hexOf } from './hex.ts';
@@ -79,7 +79,7 @@ export function describeOffer(offer: RecordOffer): readonly (readonly [string, s
     ['policy', hexOf(call.content.policyRef)],
     ['ciphertext', `${cidText(call.content.cid)}, ${size(call.content.sizeBytes)}`],
     ['digest', hexOf(call.content.dataDigest)],
-    ['custody', call.content.capsule.kind],
+    ['custody', custodyWords(call.content)],
   ];
 }
 
@@ -147,14 +147,14 @@ export function openWrap(
 /**
  * The owner's own check of an offer, before the signature.
  * @param document of the policy that the offer names, proven
- * @param epoch `sealingEpoch` of that policy, proven
+ * @param keys `sealingKeys` of that policy, proven
  * @throws ClientError OFFER_NOT_YOURS, OFFER_BAD_CAPSULE, OFFER_BAD_WRAP
  */
 export function checkOffer(
   offer: RecordOffer,
   key: UnlockedKey,
   document: PolicyDocument,
-  epoch: CustodyEpochEntry | null,
+  keys: SealingKeys | null,
 ): void {
   const { call } = offer;
   if (!equalBytes(call.owner, key.account) || !equalBytes(call.content.ownerPublicKey, key.publicKey)) {
@@ -166,7 +166,7 @@ export function checkOffer(
   }
   const sidecar = decodeSidecar(offer.sidecar);
   const subject = { ...subjectOf(offer), owner: call.owner };
-  const kept = sidecar.ok ? checkKept(offer.chainId, epoch, subject, call.content, sidecar.value) : sidecar;
+  const kept = sidecar.ok ? checkKept(offer.chainId, keys, subject, call.content, sidecar.value) : sidecar;
   if (!kept.ok) {
     throw new ClientError(
       'OFFER_BAD_CAPSULE',

@@ -21,7 +21,14 @@ import {
   tryReply,
 } from './release-replies.ts';
 import { clean } from './text.ts';
-import { type OfferedShare, type Opening, openWithShares, type SealedRecord } from './threshold.ts';
+import {
+  custodyKey,
+  type OfferedShare,
+  type Opening,
+  openWithShares,
+  type ReleasingKey,
+  type SealedRecord,
+} from './threshold.ts';
 
 /**
  * Asks all holders; once more where the epoch has changed meanwhile, since shares of two epochs do not fit.
@@ -75,7 +82,7 @@ function sealedRecord(
     chainId: view.node.chainId,
     grantId: grant.hash,
     requesterKey: grant.request.requesterKey,
-    epoch,
+    sealedUnder: custodyKey(epoch),
     capsule: content.capsule,
     c: sidecar.c,
     label: labelOf(view.node.chainId, { ...version, owner: record.owner }, content),
@@ -85,15 +92,15 @@ function sealedRecord(
 /** What was answered; where that is too little, with what the chain holds for this grant. Complains about who lied. */
 async function openRound(attempt: Attempt, record: SealedRecord, replies: readonly Reply[]): Promise<Opening> {
   const answered = replies.flatMap(({ orgId, share }) =>
-    orgId === null || share === null ? [] : [{ orgId, share: fromHex(share) }],
+    orgId === null || share === null ? [] : [{ holder: orgId, share: fromHex(share) }],
   );
   let opening = openOrThrow(attempt, record, answered);
-  for (const { orgId, message } of opening.rejected) {
-    const reply = replies.find((one) => one.orgId === orgId && one.share !== null);
-    if (reply !== undefined) attempt.complaints.push(await blame(attempt, orgId, reply, message));
+  for (const { holder, message } of opening.rejected) {
+    const reply = replies.find((one) => one.orgId === holder && one.share !== null);
+    if (reply !== undefined) attempt.complaints.push(await blame(attempt, holder, reply, message));
   }
   if (opening.kind === 'tooFew') {
-    const posted = await postedShares(attempt, record.epoch);
+    const posted = await postedShares(attempt, record.sealedUnder);
     if (posted.length > 0) opening = openOrThrow(attempt, record, [...posted, ...answered]);
   }
   return opening;
@@ -116,9 +123,10 @@ async function blame({ view, grant }: Attempt, orgId: string, reply: Reply, mess
 }
 
 /** Shares that consensus checked when they were posted. Nobody has demanded any: none. */
-async function postedShares({ view, grant }: Attempt, epoch: CustodyEpochEntry): Promise<readonly OfferedShare[]> {
+async function postedShares({ view, grant }: Attempt, { epoch }: ReleasingKey): Promise<readonly OfferedShare[]> {
   const found = await view.find(stateKey.custodyDemand(grant.hash), custodyDemandEntry, 'the demand for shares');
-  return found?.value.epoch === epoch.epoch ? found.value.shares : [];
+  const posted = found?.value.epoch === epoch ? found.value.shares : [];
+  return posted.map(({ orgId, share }) => ({ holder: orgId, share }));
 }
 
 const TELL_THE_WRITER = 'Tell the writing hospital: the record must be written anew (emrchain record rekey).';
@@ -133,17 +141,23 @@ const wrongKey = ({ version }: Attempt, { by }: Opening): ClientError =>
     TELL_THE_WRITER,
   );
 
+/** Where custodians do not come back. */
+function lastResort({ content: { capsule } }: Attempt['version'], grant: Uint8Array): string {
+  if (capsule.kind !== 'threshold' || capsule.recovery === null) return '';
+  return ` Where shares are lost for good, officers of the recovery key open it: emrchain recovery export ${hexOf(grant)}.`;
+}
+
 function tooFew(
-  { grant, complaints }: Attempt,
-  { epoch }: SealedRecord,
+  { grant, version, complaints }: Attempt,
+  { sealedUnder }: SealedRecord,
   replies: readonly Reply[],
   { by }: Opening,
 ): ClientError {
-  const { threshold, holders } = epoch;
+  const { threshold, holders } = sealedUnder;
   const refused = replies.filter(({ orgId, code }) => orgId !== null && code !== null && !by.includes(orgId));
   const heard = new Set([...by, ...replies.flatMap(({ orgId }) => orgId ?? [])]);
-  const silent = holders.flatMap(({ orgId }) => (heard.has(orgId) ? [] : [orgId]));
-  const missing = holders.flatMap(({ orgId }) => (by.includes(orgId) ? [] : [orgId]));
+  const silent = holders.flatMap(({ name }) => (heard.has(name) ? [] : [name]));
+  const missing = holders.flatMap(({ name }) => (by.includes(name) ? [] : [name]));
   const said = [
     `${by.length} of the ${threshold} custodians that it takes gave their shares${by.length > 0 ? ` (${listed(by)})` : ''}`,
     ...refused.map(refusalText),
@@ -154,7 +168,8 @@ function tooFew(
     'KEY_NOT_RELEASED',
     `The key of this record is not released: ${said.join('; ')}.`,
     `Try again when ${threshold - by.length} more of ${listed(missing)} answer. Holders that refuse can be made to post their ` +
-      `shares: emrchain access demand ${hexOf(grant.hash)}. The patient, too, can give the key: emrchain access deliver.`,
+      `shares: emrchain access demand ${hexOf(grant.hash)}. The patient, too, can give the key: emrchain access deliver.` +
+      lastResort(version, grant.hash),
     { given: by.length, needed: threshold },
   );
 }

@@ -10,6 +10,7 @@ import {
   checkReleaseShare,
   combineShares,
   type Holder,
+  type KeyUse,
   parseReleaseShare,
   type ReleaseShare,
   unmask,
@@ -17,7 +18,36 @@ import {
 import { requirePrivateKey } from '../common/crypto/sm2.ts';
 import { accept, reject, type Verdict } from '../common/errors.ts';
 import { capsuleBytesOf, type CustodyEpochEntry, type SealedCapsule } from '../common/protocol/custody.ts';
-import type { OrgId } from '../common/protocol/primitives.ts';
+import type { RecoveryKeyEntry } from '../common/protocol/recovery-key.ts';
+import { hexOf } from './hex.ts';
+
+/** The custodians' key, or the recovery key of officers: whose shares open a record, and how many of them. */
+export interface ReleasingKey {
+  readonly use: KeyUse;
+  /** Epoch of the custody key, version of the recovery key. */
+  readonly epoch: number;
+  readonly threshold: number;
+  /** In order of index: a custodian by its organisation, an officer by the account in hex; and X_i, 33 bytes. */
+  readonly holders: readonly { readonly name: string; readonly share: Uint8Array }[];
+}
+
+export const custodyKey = ({
+  epoch,
+  threshold,
+  holders,
+}: Pick<CustodyEpochEntry, 'epoch' | 'threshold' | 'holders'>): ReleasingKey => ({
+  use: 'custody',
+  epoch,
+  threshold,
+  holders: holders.map(({ orgId, share }) => ({ name: orgId, share })),
+});
+
+export const recoveryKey = ({ version, threshold, holders }: RecoveryKeyEntry): ReleasingKey => ({
+  use: 'recovery',
+  epoch: version,
+  threshold,
+  holders: holders.map(({ account, share }) => ({ name: hexOf(account), share })),
+});
 
 /** What the shares are for: all of it proven, none of it from whoever shows the shares. */
 export interface SealedRecord {
@@ -26,7 +56,7 @@ export interface SealedRecord {
   readonly grantId: Uint8Array;
   /** Q of the request, 64 bytes. */
   readonly requesterKey: Uint8Array;
-  readonly epoch: CustodyEpochEntry;
+  readonly sealedUnder: ReleasingKey;
   readonly capsule: SealedCapsule;
   /** C, whose hash the record names. */
   readonly c: Uint8Array;
@@ -34,14 +64,15 @@ export interface SealedRecord {
 }
 
 export interface OfferedShare {
-  readonly orgId: OrgId;
+  /** Name of its holder. */
+  readonly holder: string;
   /** 164 untrusted bytes. */
   readonly share: Uint8Array;
 }
 
 /** A share that is not its holder's for this grant, and why. */
 export interface RejectedShare {
-  readonly orgId: OrgId;
+  readonly holder: string;
   readonly code: string;
   readonly message: string;
 }
@@ -58,30 +89,30 @@ export type Opening = (
   | { readonly kind: 'wrongKey' }
 ) & {
   /** Whose shares are good, or opened the record. */
-  readonly by: readonly OrgId[];
+  readonly by: readonly string[];
   /** Where the first trial opened the record, nobody was judged but by form. */
   readonly rejected: readonly RejectedShare[];
 };
 
 interface Candidate extends OfferedShare {
-  readonly holder: Holder;
+  readonly place: Holder;
   readonly parsed: ReleaseShare;
 }
 
-/** The holder's place and public share, by the proven epoch. */
-function holderOf(epoch: CustodyEpochEntry, orgId: OrgId): Holder | undefined {
-  const at = epoch.holders.findIndex((holder) => holder.orgId === orgId);
-  const X = decodePoint(epoch.holders[at]?.share ?? new Uint8Array(0));
+/** The holder's index and public share, by what is proven. */
+function placeOf({ holders }: ReleasingKey, holder: string): Holder | undefined {
+  const at = holders.findIndex(({ name }) => name === holder);
+  const X = decodePoint(holders[at]?.share ?? new Uint8Array(0));
   return X && { index: at + 1, X };
 }
 
-function candidateOf(epoch: CustodyEpochEntry, offered: OfferedShare): Verdict<Candidate> {
-  const holder = holderOf(epoch, offered.orgId);
-  if (holder === undefined) return reject('SHARE_WRONG_HOLDER', 'it holds no share of the key');
+function candidateOf(key: ReleasingKey, offered: OfferedShare): Verdict<Candidate> {
+  const place = placeOf(key, offered.holder);
+  if (place === undefined) return reject('SHARE_WRONG_HOLDER', 'it holds no share of the key');
   const parsed = parseReleaseShare(offered.share);
   if (!parsed.ok) return parsed;
-  if (parsed.value.index !== holder.index) return reject('SHARE_WRONG_HOLDER', 'the share is of another holder');
-  return accept({ ...offered, holder, parsed: parsed.value });
+  if (parsed.value.index !== place.index) return reject('SHARE_WRONG_HOLDER', 'the share is of another holder');
+  return accept({ ...offered, place, parsed: parsed.value });
 }
 
 /** One opening: the points that it works on, and what was found false on the way. */
@@ -103,23 +134,24 @@ class Trial {
 
   /** Untrusted shares that may be what they say: one of each holder, in the order in which they came. */
   candidates(offered: readonly OfferedShare[]): readonly Candidate[] {
-    const found = new Map<OrgId, Candidate>();
+    const found = new Map<string, Candidate>();
     for (const one of offered) {
-      if (found.has(one.orgId)) continue;
-      const candidate = candidateOf(this.#record.epoch, one);
-      if (candidate.ok) found.set(one.orgId, candidate.value);
-      else this.#reject(one.orgId, candidate);
+      if (found.has(one.holder)) continue;
+      const candidate = candidateOf(this.#record.sealedUnder, one);
+      if (candidate.ok) found.set(one.holder, candidate.value);
+      else this.#reject(one.holder, candidate);
     }
     return [...found.values()];
   }
 
   /** Those whose proof holds for this grant, epoch, capsule and key. */
   proven(candidates: readonly Candidate[]): readonly Candidate[] {
-    const { chainId, grantId, epoch } = this.#record;
-    const context = { chainId, grantId, epoch: epoch.epoch, U: this.#capsule.U, Q: this.#Q };
-    return candidates.filter(({ orgId, share, holder }) => {
-      const checked = checkReleaseShare(share, context, holder);
-      if (!checked.ok) this.#reject(orgId, checked);
+    const { chainId, grantId, sealedUnder } = this.#record;
+    const { use, epoch } = sealedUnder;
+    const context = { use, chainId, grantId, epoch, U: this.#capsule.U, Q: this.#Q };
+    return candidates.filter(({ holder, share, place }) => {
+      const checked = checkReleaseShare(share, context, place);
+      if (!checked.ok) this.#reject(holder, checked);
       return checked.ok;
     });
   }
@@ -129,8 +161,8 @@ class Trial {
     return openCapsule(this.#capsule, W, this.#X, this.#record.label);
   }
 
-  #reject(orgId: OrgId, { code, message }: { readonly code: string; readonly message: string }): void {
-    this.rejected.push({ orgId, code, message });
+  #reject(holder: string, { code, message }: { readonly code: string; readonly message: string }): void {
+    this.rejected.push({ holder, code, message });
   }
 }
 
@@ -143,7 +175,7 @@ function trialOf(record: SealedRecord, requestKey: Uint8Array): Verdict<Trial> {
   return accept(new Trial(record, X, Q, capsule.value, requirePrivateKey(requestKey)));
 }
 
-const namesOf = (candidates: readonly Candidate[]): readonly OrgId[] => candidates.map(({ orgId }) => orgId);
+const namesOf = (candidates: readonly Candidate[]): readonly string[] => candidates.map(({ holder }) => holder);
 
 /**
  * @param offered of any holders, in the order in which they are to be tried; one holder's second share is passed over
@@ -159,7 +191,7 @@ export function openWithShares(
   if (!made.ok) return made;
   const trial = made.value;
   const { rejected } = trial;
-  const { threshold } = record.epoch;
+  const { threshold } = record.sealedUnder;
   const enough = (of: readonly Candidate[]): readonly Candidate[] | undefined =>
     of.length < threshold ? undefined : of.slice(0, threshold);
 

@@ -64,6 +64,8 @@ const RULES: ReadonlyMap<number, Rule> = new Map<number, Rule>([
   [0x91, { kind: 'common' }],
   [0x92, { kind: 'common' }],
   [0x93, { kind: 'request', parentBytes: HASH }],
+  [0x94, { kind: 'common' }],
+  [0x95, { kind: 'common' }],
 ]);
 
 const ALL: Rule = { kind: 'all' };

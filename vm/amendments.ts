@@ -59,7 +59,11 @@ function caseOf(
 
 /** What stays for the life of a policy: who holds keys was settled when records were sealed. */
 const isSamePolicy = (a: PolicyDocument, b: PolicyDocument): boolean =>
-  equalBytes(a.nonce, b.nonce) && a.orgId === b.orgId && a.custodian === b.custodian && a.patientWrap === b.patientWrap;
+  equalBytes(a.nonce, b.nonce) &&
+  a.orgId === b.orgId &&
+  a.custodian === b.custodian &&
+  a.patientWrap === b.patientWrap &&
+  a.recovery === b.recovery;
 
 function checkAmendment(ctx: TxContext, policy: PolicyEntry, { version, document }: Amendment): Verdict {
   if (version !== policy.version + 1) return refuse('VERSION_NOT_NEXT', `${policy.version + 1}`);

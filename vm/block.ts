@@ -33,16 +33,17 @@ interface Making {
   readonly timeEvents: readonly Event[];
   readonly receipts: Receipt[];
   sizeBytes: number;
-  /** Records that are sealed under the shared key. */
+  /** Keys that are sealed: one of each such record, two where it is sealed for recovery as well. */
   capsules: number;
 }
 
-const isSealed = ({ tx }: CheckedTransaction): boolean => {
+function capsulesOf({ tx }: CheckedTransaction): number {
   const { call } = tx.body;
-  return (
-    (call.kind === 'record.create' || call.kind === 'record.addVersion') && call.content.capsule.kind === 'threshold'
-  );
-};
+  if (call.kind !== 'record.create' && call.kind !== 'record.addVersion') return 0;
+  const { capsule } = call.content;
+  if (capsule.kind !== 'threshold') return 0;
+  return capsule.recovery === null ? 1 : 2;
+}
 
 const paramsOf = (state: Overlay): ChainParams => state.must(paramsEntry, stateKey.params(), 'parameters');
 
@@ -95,7 +96,7 @@ function executeOne(making: Making, { tx, sidecar }: CheckedTransaction): Execut
 /** Executes one transaction and keeps it if it succeeds and fits; else nothing of it stays. */
 function include(making: Making, checked: CheckedTransaction): Executed {
   const { state, audit, params, receipts } = making;
-  const capsules = making.capsules + (isSealed(checked) ? 1 : 0);
+  const capsules = making.capsules + capsulesOf(checked);
   // Before it is executed: what costs is the check of the capsule.
   if (capsules > MAX_CAPSULES_PER_BLOCK) return refuse('BLOCK_TOO_LARGE');
   const auditBefore = audit.next;

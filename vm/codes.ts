@@ -83,6 +83,7 @@ export const REJECTIONS = {
   POLICY_UNKNOWN_PERSON: 'the policy names an account that does not exist',
   POLICY_UNSATISFIABLE: 'no approvals could satisfy a rule: without the owner they must come from two organisations',
   POLICY_NO_WRAP: 'neither the patient nor the custodian would hold the key',
+  POLICY_RECOVERY_ALONE: 'recovery is for records whose key the custodians hold, and the policy wants none',
   POLICY_EXCLUDES_CATEGORY: 'no rule of the policy is for records of this category',
   // Amendments of policies
   AMENDMENT_EXISTS: 'this amendment exists already',
@@ -114,6 +115,10 @@ export const REJECTIONS = {
   CUSTODIAN_WRAP_REFUSED: 'a custody key is active: the record key is sealed for all custodians, not wrapped to one',
   CAPSULE_WRONG_KEY: 'the capsule is sealed under another key than the custody key that is active',
   BAD_CAPSULE: "the capsule's proof does not hold for this record, label and key",
+  RECOVERY_CAPSULE_MISSING: 'the policy wants the key sealed under the recovery key as well, and there is one',
+  RECOVERY_CAPSULE_NOT_ALLOWED: 'the policy wants no recovery, or no recovery key is active',
+  RECOVERY_CAPSULE_WRONG_KEY: 'the capsule is sealed under another key than the recovery key that is active',
+  BAD_RECOVERY_CAPSULE: "the proof of the recovery key's capsule does not hold for this record, label and key",
   // Custody
   CUSTODY_NOT_ACTIVE: 'no custody key is active',
   CUSTODY_SESSION_OPEN: 'a custody session is open already',
@@ -134,6 +139,14 @@ export const REJECTIONS = {
   DEMAND_UNKNOWN: 'no demand of this custody epoch is open for this grant',
   NOT_A_HOLDER: 'the node does not speak for a holder of a share',
   BAD_SHARE: 'the share is not of this holder, grant, epoch, capsule and key',
+  // The recovery key
+  RECOVERY_KEY_SHAPE: 'threshold, commitments and officers do not make a key',
+  RECOVERY_KEY_ONE_ORGANISATION: 'the officers of one organisation could open records without any other',
+  RECOVERY_KEY_OFFICER: 'an officer is no active staff account of the organisation named, by this key, or counts twice',
+  BAD_OFFICER_SIGNATURE: "an officer's signature does not verify",
+  BAD_RECOVERY_PROOF: 'an officer has not proven to hold the share that the commitments promise',
+  RECOVERY_KEY_KNOWN: 'this recovery key was voted in before',
+  RECOVERY_KEY_NOT_ACTIVE: 'this recovery key is not the active one',
   // Requests and grants
   NOT_THE_REQUESTER: 'only the requester does this',
   RULE_UNKNOWN: 'the policy has no such rule',

@@ -1,7 +1,7 @@
 /**
  * Votes of the validators' organisations: one each, a quorum accepts, and an accepted proposal takes effect after a
- * public delay. A vote creates and suspends organisations, takes members in and out, and sets parameters; it fills no
- * approval slot and changes no owner's policy.
+ * public delay. A vote creates and suspends organisations, takes members in and out, sets parameters, and keys of last
+ * resort; it fills no approval slot and changes no owner's policy.
  */
 import { equalBytes } from '../common/bytes.ts';
 import { isPublicKey } from '../common/crypto/curve.ts';
@@ -37,6 +37,13 @@ import {
   waitsForCustody,
 } from './custody/handover.ts';
 import { overrideSession, waitsForReceivers } from './custody/outcome.ts';
+import {
+  checkEndingRecoveryKey,
+  checkNewRecoveryKey,
+  checkRecoveryProofs,
+  endRecoveryKey,
+  setRecoveryKey,
+} from './custody/recovery-key.ts';
 import { epochOf, sessionOf } from './custody/session.ts';
 import { claimKey, unusedKey } from './keys.ts';
 import { CUSTODY_DEAL_MS, MAX_PROPOSALS_PER_ORG } from './limits.ts';
@@ -102,6 +109,10 @@ function checkProposal(ctx: Context, proposal: Proposal, proposerOrg: OrgId): Ve
     case 'refreshCustody':
     case 'overrideCustody':
       return checkCustodyVote(ctx, proposal);
+    case 'setRecoveryKey':
+      return checkNewRecoveryKey(ctx, proposal);
+    case 'endRecoveryKey':
+      return checkEndingRecoveryKey(ctx, proposal.key);
     default:
       return checkMembership(ctx, proposal, proposerOrg);
   }
@@ -120,6 +131,9 @@ export function propose(ctx: TxContext, call: CallOf<'gov.propose'>): Verdict {
   }
   const sane = checkProposal(ctx, call.proposal, sender.orgId);
   if (!sane.ok) return sane;
+  // Once: what the proofs are about does not change until it takes effect.
+  const proven = call.proposal.kind === 'setRecoveryKey' ? checkRecoveryProofs(ctx, call.proposal) : OK;
+  if (!proven.ok) return proven;
   const closesMs = ctx.now + ctx.params.governanceTtlMs;
   state.put(proposalEntry, stateKey.proposal(id), {
     id,
@@ -246,6 +260,12 @@ function apply(ctx: Context, of: ProposalEntry, proposal: Proposal): boolean {
       return true;
     case 'overrideCustody':
       overrideSession(ctx);
+      return true;
+    case 'setRecoveryKey':
+      setRecoveryKey(ctx, of.id, proposal);
+      return true;
+    case 'endRecoveryKey':
+      endRecoveryKey(ctx);
       return true;
     case 'refreshCustody':
       openRefresh(ctx, of);

@@ -5,6 +5,7 @@
 import { equalBytes } from '../common/bytes.ts';
 import { custodyAnnounceHash } from '../common/protocol/custody.ts';
 import type { Hash, PublicKey } from '../common/protocol/primitives.ts';
+import { planOf, recoveryHoldingHash, recoverySessionId } from '../common/protocol/recovery-key.ts';
 import { txSigningHash, voteSigningHash } from '../common/protocol/signing.ts';
 import {
   admissionHash,
@@ -39,30 +40,35 @@ const countersigned = (given: Countersignature | null, message: Hash): Obligatio
   given === null ? [] : [owes('BAD_COUNTERSIGNATURE', given.publicKey, message, given.signature)];
 
 /** Whoever is to come in, or to come back with another key, holds that key. */
-function ofProposal(chainId: Hash, proposal: Proposal): Obligation | null {
+function ofProposal(chainId: Hash, proposal: Proposal): readonly Obligation[] {
   switch (proposal.kind) {
     case 'addOrganisation': {
       const { publicKey, possession } = proposal.admin;
       const message = enrolmentPossessionHash(chainId, firstAdminEnrolment(proposal));
-      return owes('BAD_POSSESSION', publicKey, message, possession);
+      return [owes('BAD_POSSESSION', publicKey, message, possession)];
     }
-    case 'admitObserver':
-      return owes(
-        'BAD_POSSESSION',
-        proposal.card.publicKey,
-        admissionHash(chainId, proposal.card),
-        proposal.possession,
-      );
+    case 'admitObserver': {
+      const { card, possession } = proposal;
+      return [owes('BAD_POSSESSION', card.publicKey, admissionHash(chainId, card), possession)];
+    }
     case 'rotateMember': {
       const { address, card, possession } = proposal;
-      return owes('BAD_POSSESSION', card.publicKey, memberRotationHash(chainId, address, card), possession);
+      return [owes('BAD_POSSESSION', card.publicKey, memberRotationHash(chainId, address, card), possession)];
+    }
+    case 'setRecoveryKey': {
+      const sessionId = recoverySessionId(planOf(chainId, proposal));
+      const { commitment } = proposal;
+      return proposal.holders.map(({ publicKey, proof, signature }, k) => {
+        const message = recoveryHoldingHash({ sessionId, index: k + 1, commitment, proof });
+        return owes('BAD_OFFICER_SIGNATURE', publicKey, message, signature);
+      });
     }
     default:
-      return null;
+      return [];
   }
 }
 
-/** What the call owes beside the transaction's own signature: at most two. */
+/** What the call owes beside the transaction's own signature: at most two, and one of each officer of a recovery key. */
 function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obligation[] {
   switch (call.kind) {
     case 'account.enrol': {
@@ -92,10 +98,8 @@ function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obl
     }
     case 'access.request':
       return [owes('BAD_POSSESSION', call.request.requesterKey, requestHashOf(chainId, call.request), call.possession)];
-    case 'gov.propose': {
-      const possession = ofProposal(chainId, call.proposal);
-      return possession === null ? [] : [possession];
-    }
+    case 'gov.propose':
+      return ofProposal(chainId, call.proposal);
     case 'node.evidence': {
       const signed = ({ digest, signature }: typeof call.first): Obligation =>
         owes(
@@ -117,7 +121,7 @@ function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obl
 
 /**
  * @param chainId of this chain, 32 bytes
- * @returns one to three checks. For a transaction of another chain its own signature only, under that chain's id:
+ * @returns one to three checks, or one and as many as a recovery key has officers. For a transaction of another chain its own signature only, under that chain's id:
  *   execution refuses it, and says why better than a signature that does not verify
  */
 export function obligations(chainId: Hash, tx: DecodedTransaction): readonly Obligation[] {

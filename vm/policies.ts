@@ -57,6 +57,7 @@ function checkRule(state: Overlay, rule: PolicyRule): Verdict {
 /** What every version of a policy must be. */
 export function checkDocument(state: Overlay, document: PolicyDocument): Verdict {
   if (!document.custodian && !document.patientWrap) return refuse('POLICY_NO_WRAP');
+  if (document.recovery && !document.custodian) return refuse('POLICY_RECOVERY_ALONE');
   for (const rule of document.rules) {
     const verdict = checkRule(state, rule);
     if (!verdict.ok) return verdict;

@@ -31,5 +31,6 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   { name: 'gov', summary: 'proposals and votes of the members', load: () => import('./commands/gov.ts') },
   { name: 'custody', summary: 'the key that the members share', load: () => import('./commands/custody.ts') },
+  { name: 'recovery', summary: 'the key of last resort, held by people', load: () => import('./commands/recovery.ts') },
   { name: 'token', summary: "a reader's token, for the explorer", load: () => import('./commands/token.ts') },
 ];

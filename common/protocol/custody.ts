@@ -149,15 +149,24 @@ export const custodyDemandEntry = struct({
 export type CustodyDemandEntry = TypeOf<typeof custodyDemandEntry>;
 
 /** Everything of a threshold capsule but C, which is erasable and travels in the sidecar. */
-export const sealedCapsule = struct({
+const sealedFields = {
   /** X: the public key that the capsule is sealed under. */
   key: point,
   u: point,
   uBar: point,
   e: bytes(32),
   f: bytes(32),
-});
+} as const;
+export const sealedCapsule = struct(sealedFields);
 export type SealedCapsule = TypeOf<typeof sealedCapsule>;
+
+/** The same record key under both: each opens it without the other. */
+export const thresholdCapsule = struct({
+  ...sealedFields,
+  /** Under the recovery key; null where the policy allows none, or there was none. */
+  recovery: nullable(sealedCapsule),
+});
+export type ThresholdCapsule = TypeOf<typeof thresholdCapsule>;
 
 /** The 162 bytes that `common/crypto/custody/capsule.ts` reads, with C from the sidecar. */
 export const capsuleBytesOf = ({ u, uBar, e, f }: SealedCapsule, c: Uint8Array): Uint8Array =>

@@ -88,6 +88,8 @@ export const policyDocument = struct({
   custodian: bool,
   /** The patient gets a wrap of each record key. */
   patientWrap: bool,
+  /** Each record key is sealed under the members' recovery key as well, while there is one. Only with `custodian`. */
+  recovery: bool,
 });
 export type PolicyDocument = TypeOf<typeof policyDocument>;
 

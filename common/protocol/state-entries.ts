@@ -123,6 +123,10 @@ export const stateKey = {
   custodySession: (): Uint8Array => ns(0x91),
   custodyDealing: (sessionId: Hash, dealer: number): Uint8Array => ns(0x92, sessionId, u32be(dealer)),
   custodyDemand: (requestHash: Hash): Uint8Array => ns(0x93, requestHash),
+  /** The recovery key that new records are sealed under as well; absent until the first is voted in. */
+  activeRecoveryKey: (): Uint8Array => ns(0x94),
+  /** Each recovery key that there has been, by its public key X. */
+  recoveryKey: (key: Uint8Array): Uint8Array => ns(0x95, key),
 } as const;
 
 /** First and past-the-end key of all entries that begin with `prefix`. */

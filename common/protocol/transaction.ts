@@ -23,9 +23,10 @@ import { accept, type Verdict } from '../errors.ts';
 import { H } from '../crypto/hash.ts';
 import { MAX_BLOB_SIZE_BYTES } from '../unixfs-layout.ts';
 import { chainParams } from './chain-params.ts';
-import { complaint, dealing, point, proof, releaseShareBytes, sealedCapsule } from './custody.ts';
+import { complaint, dealing, point, proof, releaseShareBytes, thresholdCapsule } from './custody.ts';
 import { nodeCard } from './member.ts';
 import { policyDocument, purpose, role } from './policy.ts';
+import { recoveryKeyRegistration } from './recovery-key.ts';
 import { sectionClass } from './record.ts';
 import { VOTE_KINDS } from './signing.ts';
 import {
@@ -71,9 +72,10 @@ export const roleScope = struct({ account: address, role, orgId, department: nul
 
 /**
  * How a record's key is kept. `direct`: wraps in the sidecar, to the patient and to the writer's custodian. `threshold`:
- * sealed under the key that the custodians of all validators' organisations share; C is in the sidecar.
+ * sealed under the key that the custodians of all validators' organisations share, and under the recovery key where the
+ * policy allows that and there is one; C of each is in the sidecar.
  */
-export const capsule = union({ direct: struct({}), threshold: sealedCapsule });
+export const capsule = union({ direct: struct({}), threshold: thresholdCapsule });
 
 /** Everything that a new record, or a new version of one, says about itself. */
 export const recordContent = struct({
@@ -134,6 +136,10 @@ export const proposal = union({
   refreshCustody: struct({}),
   /** Goes on with a custody session although receivers are missing, as long as a threshold of them is there. */
   overrideCustody: struct({ sessionId: hash32 }),
+  /** The recovery key for new records, in the place of the one before. */
+  setRecoveryKey: recoveryKeyRegistration,
+  /** New records are sealed under no recovery key any more. */
+  endRecoveryKey: struct({ key: point }),
 });
 export type Proposal = TypeOf<typeof proposal>;
 
@@ -281,8 +287,8 @@ export const keyWrap = struct({
 });
 export const sidecar = union({
   wraps: struct({ wraps: list(keyWrap, 2) }),
-  /** Of a threshold capsule: C, and the patient's wrap where the policy has one. */
-  sealed: struct({ c: bytes(32), wraps: list(keyWrap, 1) }),
+  /** Of a threshold capsule: C, C under the recovery key where there is that, the patient's wrap where the policy has one. */
+  sealed: struct({ c: bytes(32), recoveryC: nullable(bytes(32)), wraps: list(keyWrap, 1) }),
   delivery: struct({ ciphertext: boundedBytes(98, 512) }),
 });
 export type Sidecar = TypeOf<typeof sidecar>;

@@ -17,9 +17,9 @@ import {
 } from '../../common/protocol/custody.ts';
 import type { VerifiedHeader } from '../../common/protocol/light.ts';
 import type { OrgId, PublicKey } from '../../common/protocol/primitives.ts';
+import { entry, entryOrNone } from '../../common/protocol/proven-grant.ts';
 import type { SessionDemand } from '../../common/protocol/release.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
-import { entry, entryOrNone } from './judge.ts';
 
 /** The epoch whose shares are in use. */
 export interface ProvenEpoch {

@@ -3,7 +3,6 @@
  * to the last branch; keys and sockets are in the files beside it. What it says of custody sessions: judge-session.ts.
  */
 import { equalBytes } from '../../common/bytes.ts';
-import { type Codec, decode } from '../../common/codec.ts';
 import { decodePoint, rawToPoint } from '../../common/crypto/curve.ts';
 import type { Holder, ReleaseContext } from '../../common/crypto/custody/release-share.ts';
 import type { Sm2Engine } from '../../common/crypto/sm2.ts';
@@ -12,24 +11,20 @@ import {
   type LightProof,
   type TrustedSet,
   verifyLightProof,
-  verifyStateEntry,
   type VerifiedHeader,
 } from '../../common/protocol/light.ts';
 import { custodyEpochEntry } from '../../common/protocol/custody.ts';
-import type { Address, Hash, OrgId, TimeMs } from '../../common/protocol/primitives.ts';
+import type { Hash, OrgId, TimeMs } from '../../common/protocol/primitives.ts';
+import { activeRequest, activeRequester, entry } from '../../common/protocol/proven-grant.ts';
 import type { ReleaseDemand, ShareDemand } from '../../common/protocol/release.ts';
 import {
-  accountEntry,
-  organisationEntry,
   paramsEntry,
   type RecordVersionEntry,
   recordVersionEntry,
   type RequestEntry,
-  requestEntry,
-  STATE_VALUE_MAX_BYTES,
   stateKey,
 } from '../../common/protocol/state-entries.ts';
-import { decodeSidecar, requestHashOf, sidecarHash } from '../../common/protocol/transaction.ts';
+import { decodeSidecar, sidecarHash } from '../../common/protocol/transaction.ts';
 
 /** The state must be younger than this many heartbeats: while a grant is active, blocks come at least that often. */
 const MAX_AGE_HEARTBEATS = 3;
@@ -70,31 +65,6 @@ export interface SeenHeads {
   readonly last: { readonly bytes: Uint8Array; readonly head: VerifiedHeader } | null;
   /** Block 0, which has no certificate: who has the genesis document makes its header. Null once later blocks were seen. */
   readonly genesis: { readonly bytes: Uint8Array; readonly head: VerifiedHeader } | null;
-}
-
-/** A proven entry, decoded; `missing` is the code when the state has none. */
-export function entry<T>(
-  codec: Codec<T>,
-  at: VerifiedHeader,
-  key: Uint8Array,
-  proof: Uint8Array,
-  missing: string,
-): Verdict<T> {
-  const found = entryOrNone(codec, at, key, proof);
-  if (!found.ok) return found;
-  return found.value === null ? reject(missing, 'the proven state has no such entry') : accept(found.value);
-}
-
-/** A proven entry, decoded; null where it is proven that the state has none. */
-export function entryOrNone<T>(
-  codec: Codec<T>,
-  at: VerifiedHeader,
-  key: Uint8Array,
-  proof: Uint8Array,
-): Verdict<T | null> {
-  const value = verifyStateEntry(at, key, proof);
-  if (!value.ok) return value;
-  return value.value === null ? accept(null) : decode(codec, value.value, STATE_VALUE_MAX_BYTES);
 }
 
 /**
@@ -164,7 +134,14 @@ export function judgeShare(demand: ShareDemand, at: VerifiedHeader, about: Circu
   if (U === undefined || X === undefined) return reject('CAPSULE_MALFORMED', 'a proven entry holds what is no point');
   // The chain asked for a proof of possession; what no key is must not become an exception here all the same.
   if (Q === undefined) return reject('REQUEST_KEY_INVALID', "the request's key is no point of the curve");
-  const context = { chainId: at.header.chainId, epoch: epoch.value.epoch, grantId: demand.grantId, U, Q };
+  const context = {
+    use: 'custody',
+    chainId: at.header.chainId,
+    epoch: epoch.value.epoch,
+    grantId: demand.grantId,
+    U,
+    Q,
+  } as const;
   return accept({ context, holder: { index, X }, sessionId });
 }
 
@@ -182,12 +159,11 @@ function judgeGrant(demand: GrantDemand, at: VerifiedHeader, about: Circumstance
       `the last block is ${Math.round(ageMs / 1000)} s old by the custodian's clock; check the clocks and that the chain makes progress`,
     );
   }
-  const request = entry(requestEntry, at, stateKey.request(demand.grantId), demand.request, 'GRANT_NOT_FOUND');
+  const request = activeRequest(demand.grantId, { at, proof: demand.request }, about.nowMs);
   if (!request.ok) return request;
-  const granted = judgeRequest(demand.grantId, request.value, at, about.nowMs);
-  if (!granted.ok) return granted;
   const asked = request.value.request;
-  const active = judgeRequester(asked.requester, demand, at);
+  const account = { at, proof: demand.requester };
+  const active = activeRequester(asked, { account, organisation: { at, proof: demand.requesterOrg } });
   if (!active.ok) return active;
   const record = entry(
     recordVersionEntry,
@@ -197,31 +173,6 @@ function judgeGrant(demand: GrantDemand, at: VerifiedHeader, about: Circumstance
     'RECORD_UNKNOWN',
   );
   return record.ok ? accept({ request: request.value, record: record.value }) : record;
-}
-
-function judgeRequest(grantId: Uint8Array, found: RequestEntry, at: VerifiedHeader, nowMs: TimeMs): Verdict {
-  if (!equalBytes(requestHashOf(at.header.chainId, found.request), grantId)) {
-    return reject('GRANT_NOT_FOUND', 'the entry is not the request that its hash names');
-  }
-  if (found.status === 'revoked') return reject('GRANT_REVOKED', 'the grant was revoked');
-  if (found.status === 'ended') return reject('GRANT_EXPIRED', 'the grant has ended');
-  if (found.status !== 'granted') return reject('REQUEST_NOT_GRANTED', `the request is ${found.status}`);
-  if (found.request.notAfterMs <= nowMs || found.request.notAfterMs <= at.header.timestampMs) {
-    return reject('GRANT_EXPIRED', 'the grant has ended');
-  }
-  return accept(undefined);
-}
-
-/** As the chain judges it (`isActive` in vm/organisations.ts): neither the account nor its organisation is suspended. */
-function judgeRequester(requester: Address, demand: GrantDemand, at: VerifiedHeader): Verdict {
-  const account = entry(accountEntry, at, stateKey.account(requester), demand.requester, 'ACCOUNT_UNKNOWN');
-  if (!account.ok) return account;
-  if (account.value.status !== 'active') return reject('ACCOUNT_SUSPENDED', "the requester's account is suspended");
-  const { orgId } = account.value;
-  const org = entry(organisationEntry, at, stateKey.organisation(orgId), demand.requesterOrg, 'ORG_UNKNOWN');
-  if (!org.ok) return org;
-  if (org.value.status !== 'active') return reject('ORG_SUSPENDED', "the requester's organisation is suspended");
-  return accept(undefined);
 }
 
 function wrapFor(orgId: OrgId, record: RecordVersionEntry, bytes: Uint8Array): Verdict<Uint8Array> {

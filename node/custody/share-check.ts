@@ -38,7 +38,7 @@ export async function sharedGrant(
   const Q = rawToPoint(request.request.requesterKey);
   if (U === undefined || Q === undefined) throw new InvariantError('a stored capsule or request key is no point');
   return {
-    context: { chainId, epoch: epoch.epoch, grantId, U, Q },
+    context: { use: 'custody', chainId, epoch: epoch.epoch, grantId, U, Q },
     threshold: epoch.threshold,
     holders: await holdersOf(state, epoch),
   };

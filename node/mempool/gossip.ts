@@ -1,9 +1,6 @@
 /**
  * Transactions between nodes: batches by gossip, and by request to every validator what has waited too long. Gossip
  * drops what it has seen before, so that it never repeats anything: whoever missed a batch depends on the second way.
- *
- * A node that is connected to all members gives each of them its batch itself, and says so: passed on by everybody, it
- * would reach each of them as often as there are members. Who has lost a connection depends on the others.
  */
 import { EmrError } from '../../common/errors.ts';
 import type { TimeMs } from '../../common/protocol/primitives.ts';
@@ -40,7 +37,7 @@ const REQUEST_IDLE_MS = 5_000;
 
 export interface GossipPorts {
   readonly clock: Clock;
-  readonly network: Pick<Network, 'publish' | 'reachesAll' | 'onGossip' | 'request' | 'onRequest'>;
+  readonly network: Pick<Network, 'publish' | 'onGossip' | 'request' | 'onRequest'>;
   /** Peer ids of the validators of the next height, without this node. */
   validatorPeers(): readonly string[];
 }
@@ -94,25 +91,22 @@ export class TransactionGossip {
     this.#cancelFlush?.();
     this.#cancelFlush = null;
     if (this.#outbox.length === 0) return;
-    const { network } = this.#ports;
-    const transactions = this.#outbox;
+    const batch = this.#outbox;
     this.#outbox = [];
     this.#outboxBytes = 0;
     this.#flushedMs = this.#ports.clock.nowMs();
-    network.publish('transactions', encodeFrame({ toAll: network.reachesAll('transactions'), transactions }));
+    this.#ports.network.publish('transactions', encodeFrame(batch));
   }
 
   async #onGossip(from: Member, payload: Uint8Array): Promise<Opinion> {
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK) return 'ignore';
     const frame = decodeFrame(payload);
     if (!frame.ok) return 'reject';
-    const { transactions, toAll } = frame.value;
-    const codes = await this.#admit(transactions, from);
+    const codes = await this.#admit(frame.value, from);
     // An honest node passes on only what it has verified; state may differ between nodes, signatures cannot.
     if (codes.some((code) => UNFORGIVABLE.has(code))) return 'reject';
     // Not all of it was looked at: then it is not for us to pass on either.
-    if (codes.includes('POOL_FULL')) return 'ignore';
-    return toAll ? 'keep' : 'accept';
+    return codes.includes('POOL_FULL') ? 'ignore' : 'accept';
   }
 
   async *#onRequest(from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -120,7 +114,7 @@ export class TransactionGossip {
     if (!frame.ok) throw new EmrError(frame.code, `not a batch of transactions: ${frame.message}`);
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK)
       throw new EmrError('BUSY', 'too many transactions are being verified');
-    yield encodeAnswer(await this.#admit(frame.value.transactions, from));
+    yield encodeAnswer(await this.#admit(frame.value, from));
   }
 
   async #admit(frame: readonly RawTransaction[], from: Member): Promise<string[]> {
@@ -159,8 +153,7 @@ export class TransactionGossip {
     if (overdue.length === 0) return;
     for (const entry of overdue) entry.escalatedMs = nowMs;
     this.#escalating = true;
-    const transactions = overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar }));
-    const payload = encodeFrame({ toAll: true, transactions });
+    const payload = encodeFrame(overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar })));
     try {
       await Promise.all(this.#ports.validatorPeers().map((peerId) => this.#send(peerId, payload)));
     } finally {

@@ -253,14 +253,15 @@ function sidecarAt(block: BlockView, index: number): Sidecar | null {
   return verdict.value;
 }
 
-function sealingOf(sidecar: Sidecar | null): Pick<ResultOf<'emr_getWraps'>, 'wraps' | 'c'> {
-  if (sidecar === null || sidecar.kind === 'delivery') return { wraps: [], c: null };
+function sealingOf(sidecar: Sidecar | null): Pick<ResultOf<'emr_getWraps'>, 'wraps' | 'c' | 'recoveryC'> {
+  if (sidecar === null || sidecar.kind === 'delivery') return { wraps: [], c: null, recoveryC: null };
   const wraps = sidecar.wraps.map(({ to, ciphertext }) => ({
     to: to.kind,
     orgId: to.kind === 'custodian' ? to.orgId : null,
     ciphertext: toHex(ciphertext),
   }));
-  return { wraps, c: sidecar.kind === 'sealed' ? toHex(sidecar.c) : null };
+  if (sidecar.kind === 'wraps') return { wraps, c: null, recoveryC: null };
+  return { wraps, c: toHex(sidecar.c), recoveryC: sidecar.recoveryC && toHex(sidecar.recoveryC) };
 }
 
 type Reply = ResultOf<'custody_getShare'>['replies'][number];

@@ -85,6 +85,8 @@ export const emrMethods = {
       ),
       /** The erasable part of a key that is sealed under the custody key; null where it is wrapped alone. */
       c: s.nullable(s.hex(RECORD_KEY_BYTES)),
+      /** The same of the recovery key's capsule, where there is one. */
+      recoveryC: s.nullable(s.hex(RECORD_KEY_BYTES)),
       /** What travelled beside the block was erased. */
       erased: s.bool,
       ...at,

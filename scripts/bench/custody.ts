@@ -127,6 +127,7 @@ function releaseCases(n: number, { session, shared, shares }: Holders): Case[] {
   const capsule = must(checkCapsule(sealed, shared.X, encodedLabel));
   const q = scalar();
   const context: ReleaseContext = {
+    use: 'custody',
     chainId: label.chainId,
     epoch: 1,
     grantId: bytes(32),

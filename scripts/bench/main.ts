@@ -11,7 +11,6 @@ import { parseArgs } from 'node:util';
 import { crypto } from './crypto.ts';
 import { custody } from './custody.ts';
 import type { Bench, BenchOptions, Report, Row } from './measure.ts';
-import { suites } from './suites.ts';
 import { svgOf } from './svg.ts';
 import { markdownOf } from './table.ts';
 
@@ -29,7 +28,6 @@ function script(name: string, says: string): Bench {
 const BENCHES: Readonly<Record<string, Bench>> = {
   crypto,
   custody,
-  suites,
   codec: script('codec', 'transactions, blocks, receipts and entries, one thread'),
   'state-tree': script('state-tree', 'the tree over 100,000 entries in memory, one thread'),
   storage: script('storage', 'LevelDB with 300,000 entries'),
@@ -37,7 +35,6 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   consensus: script('consensus', 'four nodes in one process, network in memory'),
   growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
   network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
-  records: script('records', "a record's bytes: encrypted, stored, read, decrypted; a minute"),
   reading: script('reading', 'four nodes, four custodians, a record of 1 MB, loopback'),
 };
 

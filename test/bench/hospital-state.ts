@@ -96,6 +96,7 @@ export class HospitalState {
       adminRule: { kind: 'owner' },
       custodian: true,
       patientWrap: true,
+      recovery: false,
     };
     this.policyRef = policyRefOf(this.#document);
     const ids = Array.from({ length: records }, (_, index) => named('record', index)).sort(compareBytes);

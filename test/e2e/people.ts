@@ -218,7 +218,7 @@ export class People {
   }
 
   /** A policy of hospital-a with one rule: physicians of any hospital ask for treatment. */
-  async policy(approvals: ApprovalNode, maxDurationMs = 7 * DAY_MS): Promise<Uint8Array> {
+  async policy(approvals: ApprovalNode, { maxDurationMs = 7 * DAY_MS, recovery = false } = {}): Promise<Uint8Array> {
     const document: PolicyDocument = {
       nonce: new Uint8Array(randomBytes(16)),
       orgId: this.hospital(0).orgId,
@@ -234,6 +234,7 @@ export class People {
       adminRule: { kind: 'owner' },
       custodian: true,
       patientWrap: true,
+      recovery,
     };
     await this.admin(0).do({ kind: 'policy.create', document });
     return policyRefOf(document);

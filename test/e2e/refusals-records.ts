@@ -52,7 +52,11 @@ function resealed({ chainId, sidecar, ...offer }: RecordOffer, content: RecordCo
   const { sealed, c } = splitCapsule(X, capsule);
   const bytes = encodeSidecar({ ...opened.value, c });
   return {
-    content: { ...content, capsule: { kind: 'threshold' as const, ...sealed }, sidecarHash: sidecarHash(bytes) },
+    content: {
+      ...content,
+      capsule: { kind: 'threshold' as const, ...sealed, recovery: null },
+      sidecarHash: sidecarHash(bytes),
+    },
     sidecar: bytes,
   };
 }

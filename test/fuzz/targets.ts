@@ -11,12 +11,14 @@ import { snapshotTargets } from './snapshot-targets.ts';
 import { stateTargets } from './state-targets.ts';
 import { textTargets } from './text-targets.ts';
 import { custodyTargets } from './custody-targets.ts';
+import { recoveryTargets } from './recovery-targets.ts';
 import { transactionTargets } from './transaction-targets.ts';
 
 export const functionTargets: readonly FunctionTarget[] = [
   ...consensusTargets,
   ...transactionTargets,
   ...custodyTargets,
+  ...recoveryTargets,
   ...cryptoTargets,
   ...snapshotTargets,
   ...stateTargets,

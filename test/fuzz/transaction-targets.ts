@@ -43,13 +43,12 @@ export const transactionTargets: readonly FunctionTarget[] = [
     covers: ['decodeFrame', 'frame'],
     form: 'cbor',
     sample: (random) =>
-      encodeFrame({
-        toAll: random.chance(500),
-        transactions: Array.from({ length: random.between(1, 3) }, () => ({
+      encodeFrame(
+        Array.from({ length: random.between(1, 3) }, () => ({
           bytes: someTransaction(random),
           sidecar: random.chance(300) ? draw(30, random) : null,
         })),
-      }),
+      ),
     decode: (bytes) => verdict(decodeFrame(bytes), encodeFrame),
   },
 ];

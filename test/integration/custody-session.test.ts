@@ -210,6 +210,7 @@ function requestedRecord({ chain, bare, epoch }: Setting) {
     uBar: bytes.slice(33, 66),
     e: bytes.slice(98, 130),
     f: bytes.slice(130),
+    recovery: null,
   };
   chain.commit([story.record(blob, { nonce, keyCheck: label.keyCheck, sealed: { capsule, c: bytes.slice(66, 98) } })]);
   const requestKey = newPrivateKey();

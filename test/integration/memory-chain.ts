@@ -222,6 +222,7 @@ export class Story {
       adminRule: { kind: 'owner' },
       custodian: this.#custodian,
       patientWrap: true,
+      recovery: false,
     };
     this.policyRef = policyRefOf(document);
     chain.commit([
@@ -259,7 +260,7 @@ export class Story {
     const wraps: Sidecar =
       more.sealed === undefined
         ? { kind: 'wraps', wraps: [toPatient, ...(this.#custodian ? [toCustodian] : [])] }
-        : { kind: 'sealed', c: more.sealed.c, wraps: [toPatient] };
+        : { kind: 'sealed', c: more.sealed.c, recoveryC: null, wraps: [toPatient] };
     const sidecar = encodeSidecar(wraps);
     const { cid, sizeBytes, dataDigest } = blob;
     const content: RecordContent = {

@@ -343,6 +343,7 @@ async function patientWithPolicy(
     adminRule: { kind: 'owner' },
     custodian: false,
     patientWrap: true,
+    recovery: false,
   };
   const possession = patient.sign(enrolmentPossessionHash(net.chainId, enrolment));
   await submitAll(served, [

@@ -9,7 +9,7 @@ import { ClientError } from '../../client/errors.ts';
 import { hexOf } from '../../client/hex.ts';
 import type { RpcClient } from '../../client/rpc-client.ts';
 import type { MethodName } from '../../rpc/methods.ts';
-import { activeEpoch, sealingEpoch } from '../../client/custody.ts';
+import { activeEpoch, sealingKeys } from '../../client/custody.ts';
 import { provenPolicy } from '../../client/policies.ts';
 import { prepareOffer, submitOffer } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, ownKey, provenRecord } from '../../client/record-get.ts';
@@ -59,7 +59,7 @@ async function consortium(t: Test, { isMade = true, patientWrap = true } = {}) {
   };
   const checked = async (offer: RecordOffer): Promise<RecordOffer> => {
     const { document } = await provenPolicy(paula.view, policyRef);
-    checkOffer(offer, paula.key, document, await sealingEpoch(paula.view, document));
+    checkOffer(offer, paula.key, document, await sealingKeys(paula.view, document));
     return offer;
   };
   const write = async (offer: RecordOffer): Promise<Uint8Array> => {
@@ -236,7 +236,7 @@ t.test('what the owner refuses to sign, and the chain to take', async (t) => {
       keyCheck,
     };
     const made = splitCapsule(X, sealCapsule(decodePoint(X)!, encodeLabel(label), new Uint8Array(32), systemRandom));
-    return with_({ kind: 'threshold', ...made.sealed }, { ...sealed, c: made.c });
+    return with_({ kind: 'threshold', ...made.sealed, recovery: null }, { ...sealed, c: made.c });
   };
   const ownKeyPair = custodians.epoch.holders[0]!.share;
   const cases: [string, RecordOffer, string, string][] = [
@@ -291,11 +291,11 @@ t.test('a writer that seals another key is blamed by the reader; nobody else is'
     X,
     sealCapsule(decodePoint(X)!, encodeLabel(label), new Uint8Array(32).fill(2), systemRandom),
   );
-  const sidecar = encodeSidecar({ kind: 'sealed', c: made.c, wraps: [] });
+  const sidecar = encodeSidecar({ kind: 'sealed', c: made.c, recoveryC: null, wraps: [] });
   const changed = {
     ...content,
     keyCheck,
-    capsule: { kind: 'threshold', ...made.sealed },
+    capsule: { kind: 'threshold', ...made.sealed, recovery: null },
     sidecarHash: sidecarHash(sidecar),
   };
   const cheating = { ...offer, sidecar, call: { ...offer.call, content: changed } } as RecordOffer;

@@ -48,6 +48,7 @@ t.test('a policy as people write it', (t) => {
     orgId: 'hospital-a',
     custodian: true,
     patientWrap: true,
+    recovery: false,
     adminRule: { kind: 'owner' },
     rules: [
       {

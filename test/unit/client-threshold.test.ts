@@ -1,6 +1,6 @@
 /** From shares to a record's key: any t of n open, whoever lies is named, nothing opens what it was not made for. */
 import t from 'tap';
-import { openWithShares, type SealedRecord } from '../../client/threshold.ts';
+import { custodyKey, openWithShares, type SealedRecord } from '../../client/threshold.ts';
 import { bytesToHex, utf8 } from '../../common/bytes.ts';
 import { decodePoint, GENERATOR } from '../../common/crypto/curve.ts';
 import { type CapsuleLabel, encodeLabel, keyCheckOf, sealCapsule } from '../../common/crypto/custody/capsule.ts';
@@ -37,11 +37,15 @@ function sealed(name: string, promised?: Uint8Array): Sealed {
   const requesterKey = publicKeyOf(requestKey);
   const { chainId } = label;
   const grantId = named(`grant of ${name}`);
-  return { key, requestKey, record: { chainId, grantId, requesterKey, epoch: custody.epoch, capsule, c, label } };
+  return {
+    key,
+    requestKey,
+    record: { chainId, grantId, requesterKey, sealedUnder: custodyKey(custody.epoch), capsule, c, label },
+  };
 }
 
 const offer = (of: SealedRecord, orgId: string, change: Parameters<typeof shareOf>[3] = {}) => ({
-  orgId,
+  holder: orgId,
   share: shareOf(custody, of, orgId, change),
 });
 
@@ -50,22 +54,22 @@ function opening({ record, requestKey }: Sealed, offered: Parameters<typeof open
   if (!outcome.ok) throw new Error(outcome.code);
   const { kind, by, rejected } = outcome.value;
   const key = outcome.value.kind === 'opened' ? bytesToHex(outcome.value.key) : null;
-  return { kind, by, key, rejected: rejected.map(({ orgId, code }) => `${orgId} ${code}`) };
+  return { kind, by, key, rejected: rejected.map(({ holder, code }) => `${holder} ${code}`) };
 }
 
 t.test('any three of four open, two do not', (t) => {
   const own = sealed('record');
   const shares = ORGS.map((orgId) => offer(own.record, orgId));
   for (const without of ORGS) {
-    const chosen = shares.filter(({ orgId }) => orgId !== without);
-    const by = chosen.map(({ orgId }) => orgId);
+    const chosen = shares.filter(({ holder }) => holder !== without);
+    const by = chosen.map(({ holder }) => holder);
     const key = bytesToHex(own.key);
     t.same(opening(own, chosen), { kind: 'opened', by, key, rejected: [] }, `without ${without}`);
     t.same(opening(own, [...chosen].reverse()).key, key, 'in any order');
   }
   for (const chosen of [[], [0], [0, 1], [2, 3], [1, 3]]) {
     const given = chosen.map((at) => shares[at]!);
-    t.match(opening(own, given), { kind: 'tooFew', key: null, by: given.map(({ orgId }) => orgId), rejected: [] });
+    t.match(opening(own, given), { kind: 'tooFew', key: null, by: given.map(({ holder }) => holder), rejected: [] });
   }
   t.match(
     opening(own, [shares[0]!, shares[0]!, shares[0]!]),
@@ -97,7 +101,7 @@ t.test('a holder that lies is named, and the others open', (t) => {
     ['off the curve', Uint8Array.of(0, 2, 5, ...honest('hospital-b').share.slice(3)), 'SHARE_MALFORMED'],
   ];
   for (const [name, share, code] of lies) {
-    const offered = [honest('hospital-a'), { orgId: 'hospital-b', share }, honest('hospital-c'), honest('hospital-d')];
+    const offered = [honest('hospital-a'), { holder: 'hospital-b', share }, honest('hospital-c'), honest('hospital-d')];
     const rejected = [`hospital-b ${code}`];
     t.match(
       opening(own, offered),
@@ -107,16 +111,21 @@ t.test('a holder that lies is named, and the others open', (t) => {
     t.match(opening(own, offered.slice(0, 3)), { kind: 'tooFew', by: ['hospital-a', 'hospital-c'], rejected }, name);
   }
   t.match(
-    opening(own, [{ orgId: 'hospital-x', share: honest('hospital-a').share }]),
+    opening(own, [{ holder: 'hospital-x', share: honest('hospital-a').share }]),
     { kind: 'tooFew', rejected: ['hospital-x SHARE_WRONG_HOLDER'] },
     'whoever holds no share',
   );
   // R and V are what opens, for one U and one Q: a proof that does not fit harms nobody while they are right, and is
   // looked at only where somebody lies.
-  const elsewhere = [{ grantId: named('elsewhere') }, { chainId: named('elsewhere') }, { epoch: 2 }];
+  const elsewhere = [
+    { grantId: named('elsewhere') },
+    { chainId: named('elsewhere') },
+    { epoch: 2 },
+    { use: 'recovery' as const },
+  ];
   const unproven = [flipped('hospital-b'), ...elsewhere.map((change) => offer(own.record, 'hospital-b', change).share)];
   for (const share of unproven) {
-    const given = [honest('hospital-a'), { orgId: 'hospital-b', share }, honest('hospital-c')];
+    const given = [honest('hospital-a'), { holder: 'hospital-b', share }, honest('hospital-c')];
     t.match(opening(own, given), { kind: 'opened', key, rejected: [] });
     const liar = offer(own.record, 'hospital-a', { x: 1n });
     t.match(opening(own, [liar, ...given.slice(1), honest('hospital-d')]), {
@@ -147,7 +156,7 @@ t.test('shares of one grant open nothing else', (t) => {
   t.match(opening({ ...replayed, requestKey: other.requestKey }, shares), nothing, 'another grant with another key');
   t.match(
     opening(
-      { ...own, record: { ...own.record, epoch: { ...custody.epoch, epoch: 2 } } },
+      { ...own, record: { ...own.record, sealedUnder: { ...own.record.sealedUnder, epoch: 2 } } },
       ORGS.slice(0, 3).map((orgId) => offer(own.record, orgId, { x: 3n })),
     ),
     { kind: 'tooFew', by: [] },

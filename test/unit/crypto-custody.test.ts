@@ -119,7 +119,14 @@ t.test('known answers', async (t) => {
   const { q, grantId } = kat.reenc;
   const Q = pointOf(kat.reenc.Q);
   t.ok(GENERATOR.multiply(int(q)).equals(Q));
-  const context = { chainId: label.chainId, epoch: 1, grantId: hexToBytes(grantId), U: parsed.U, Q };
+  const context = {
+    use: 'custody' as const,
+    chainId: label.chainId,
+    epoch: 1,
+    grantId: hexToBytes(grantId),
+    U: parsed.U,
+    Q,
+  };
   const shares = [1, 2, 4].map((i, at) => {
     const made = release.createReleaseShare(context, holder(i), secrets[i - 1]!, zeros);
     t.equal(bytesToHex(made), kat.reenc.shares[at], `share of holder ${i}`);
@@ -213,6 +220,7 @@ t.test('any t shares open, fewer or mixed ones do not', async (t) => {
   const parsed = must(capsule.checkCapsule(sealed, X, capsule.encodeLabel(own)));
   const q = scalar('q');
   const context = {
+    use: 'custody' as const,
     chainId: own.chainId,
     epoch: 7,
     grantId: sm3(utf8('grant')),
@@ -295,10 +303,11 @@ t.test('a capsule belongs to one key and one label, whole', async (t) => {
 t.test('a share belongs to one holder, grant, epoch, capsule, key and chain', async (t) => {
   const { U } = must(capsule.parseCapsule(hexToBytes(kat.capsule.bytes)));
   const grantId = hexToBytes(kat.reenc.grantId);
-  const context = { chainId: label.chainId, epoch: 1, grantId, U, Q: pointOf(kat.reenc.Q) };
+  const context = { use: 'custody' as const, chainId: label.chainId, epoch: 1, grantId, U, Q: pointOf(kat.reenc.Q) };
   const bytes = hexToBytes(kat.reenc.shares[0]!);
   t.equal(codeOf(release.checkReleaseShare(bytes, context, holder(1))), 'ok');
   const others: Partial<release.ReleaseContext>[] = [
+    { use: 'recovery' },
     { chainId: sm3(utf8('other')) },
     { epoch: 2 },
     { grantId: sm3(utf8('other')) },
@@ -332,7 +341,7 @@ t.test('two known attacks on linear shares x (U + Q) find nothing here', async (
   const release3 = (U: CurvePoint, Q: CurvePoint, grant: string): release.CombinedShares =>
     release.combineShares(
       xs.map((xi, k) => {
-        const context = { chainId: label.chainId, epoch: 1, grantId: sm3(utf8(grant)), U, Q };
+        const context = { use: 'custody' as const, chainId: label.chainId, epoch: 1, grantId: sm3(utf8(grant)), U, Q };
         return must(release.parseReleaseShare(release.createReleaseShare(context, holder(k + 1), xi, seeded)));
       }),
     );

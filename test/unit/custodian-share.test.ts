@@ -71,7 +71,7 @@ function sealed(key: Uint8Array, change: Partial<GrantedRecord> = {}) {
     recordOrg: 'hospital-a',
     requesterKey,
     content: {
-      capsule: { kind: 'threshold', key, u, uBar, e, f },
+      capsule: { kind: 'threshold', key, u, uBar, e, f, recovery: null },
       keyCheck: label.keyCheck,
       sidecarHash: new Uint8Array(32),
     },
@@ -101,7 +101,14 @@ function demandOf(ledger: Ledger, { grantId, entries, prove }: Sealed): Extract<
 t.test('any three of four open the record, for the requester alone', async (t) => {
   const { hospitals, ledger, epoch } = await consortium(t);
   const record = sealed(epoch.key);
-  const context = { chainId: CHAIN, epoch: 1, grantId: record.grantId, U: record.U, Q: rawToPoint(requesterKey)! };
+  const context = {
+    use: 'custody' as const,
+    chainId: CHAIN,
+    epoch: 1,
+    grantId: record.grantId,
+    U: record.U,
+    Q: rawToPoint(requesterKey)!,
+  };
   const shares = [];
   for (const [k, { custodian, orgId, signer }] of hospitals.entries()) {
     const demand = demandOf(ledger, record);
@@ -190,7 +197,7 @@ t.test('after a handover: shares of the new epoch, also after a restart', async 
   const checkedIn = (share: Uint8Array, number: number, of: typeof epoch) =>
     checkReleaseShare(
       share,
-      { chainId: CHAIN, epoch: number, grantId: record.grantId, U: record.U, Q },
+      { use: 'custody', chainId: CHAIN, epoch: number, grantId: record.grantId, U: record.U, Q },
       { index: 1, X: decodePoint(of.holders[0]!.share)! },
     ).ok;
   t.ok(checkedIn(before.share, 1, epoch) && checkedIn(after.share, 2, next));

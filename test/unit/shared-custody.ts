@@ -53,6 +53,7 @@ export function shareOf(
   const index = epoch.holders.findIndex((holder) => holder.orgId === orgId) + 1;
   const x = change.x ?? secrets.get(orgId) ?? 0n;
   const context = {
+    use: 'custody' as const,
     chainId: record.chainId,
     epoch: epoch.epoch,
     grantId: record.grantId,

@@ -31,6 +31,7 @@ import {
   custodyEpochEntry,
   type CustodySessionEntry,
   custodySessionEntry,
+  splitCapsule,
 } from '../../common/protocol/custody.ts';
 import type { Hash } from '../../common/protocol/primitives.ts';
 import type { Event } from '../../common/protocol/receipt.ts';
@@ -231,13 +232,14 @@ export class Custodians {
 
   // --- Records
 
-  /** A record's call and sidecar, sealed under the key of the active epoch. */
+  /** A record's call and sidecar, sealed under the key of the active epoch, and under a recovery key where one is given. */
   sealed(
     writer: string,
     patient: string,
     policyRef: Hash,
     wraps: readonly 'patient'[] = ['patient'],
     more: Partial<RecordContent> = {},
+    recoveryKey: Uint8Array | null = null,
   ): { call: CallOf<'record.create'>; sidecar: Sidecar; recordId: Hash } {
     const { world } = this;
     const draft = world.createCall(patient, policyRef);
@@ -254,20 +256,17 @@ export class Custodians {
       dataDigest,
       keyCheck,
     };
-    const bytes = sealCapsule(pointOf(this.epoch.key), encodeLabel(label), recordKey, seeded);
+    const under = (key: Uint8Array) =>
+      splitCapsule(key, sealCapsule(pointOf(key), encodeLabel(label), recordKey, seeded));
+    const custody = under(this.epoch.key);
+    const recovery = recoveryKey && under(recoveryKey);
     const sidecar: Sidecar = {
       kind: 'sealed',
-      c: bytes.slice(66, 98),
+      c: custody.c,
+      recoveryC: recovery && recovery.c,
       wraps: wraps.map((kind) => ({ to: { kind }, ciphertext: new Uint8Array(165).fill(7) })),
     };
-    const capsule = {
-      kind: 'threshold' as const,
-      key: this.epoch.key,
-      u: bytes.slice(0, 33),
-      uBar: bytes.slice(33, 66),
-      e: bytes.slice(98, 130),
-      f: bytes.slice(130),
-    };
+    const capsule = { kind: 'threshold' as const, ...custody.sealed, recovery: recovery && recovery.sealed };
     const content = {
       ...draft.content,
       keyCheck,
@@ -286,6 +285,7 @@ export class Custodians {
     const { epoch, holders } = this.epoch;
     const index = holders.findIndex((holder) => holder.orgId === orgId) + 1;
     const context = {
+      use: 'custody' as const,
       chainId: this.world.chainId,
       epoch,
       grantId: more.grantId ?? requestHash,

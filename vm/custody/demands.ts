@@ -71,6 +71,7 @@ export function postShare(ctx: NodeContext, { requestHash, share }: CallOf<'node
   const Q = rawToPoint(request.request.requesterKey);
   assert(capsule.kind === 'threshold' && Q !== undefined, 'a demand was checked');
   const context = {
+    use: 'custody' as const,
     chainId: ctx.chainId,
     epoch: epoch.epoch,
     grantId: requestHash,

@@ -6,6 +6,7 @@ import { paramsEntry, PROPOSAL_STATUSES, stateKey } from '../../../common/protoc
 import { type Proposal, proposalIdOf } from '../../../common/protocol/transaction.ts';
 import { quorumSize } from '../../../common/protocol/validator-set.ts';
 import type { ResultOf } from '../../../rpc/methods.ts';
+import { activeRecoveryKey } from '../../custody.ts';
 import { ClientError } from '../../errors.ts';
 import { fromHex, hexOf, parseId } from '../../hex.ts';
 import { readNodeCard } from '../../node-card.ts';
@@ -137,6 +138,18 @@ async function setParams(session: Session, _options: object, given: readonly str
   return propose(session, { kind: 'setParams', params: params as ChainParams });
 }
 
+async function setRecoveryKey(session: Session, _options: object, dir: string): Promise<Result> {
+  const { registrationInFolder } = await import('../../recovery-key.ts');
+  const { chainId } = await session.node();
+  return propose(session, { kind: 'setRecoveryKey', ...(await registrationInFolder(dir, chainId)) });
+}
+
+async function endRecoveryKey(session: Session): Promise<Result> {
+  const key = await activeRecoveryKey(await session.view());
+  if (key !== null) return propose(session, { kind: 'endRecoveryKey', key });
+  throw new ClientError('RECOVERY_KEY_NOT_ACTIVE', 'There is no recovery key.', 'Nothing is to be done.');
+}
+
 interface VoteOptions {
   readonly approve?: boolean;
   readonly reject?: boolean;
@@ -239,6 +252,12 @@ function subject(proposal: ProposalView): string {
       return 'give the holders of the custody key new shares of it';
     case 'overrideCustody':
       return `go on with the custody session ${proposal.sessionId} without the custodians that are missing`;
+    case 'setRecoveryKey':
+      return `make a recovery key, of which any ${proposal.threshold} of these open records: ${proposal.holders
+        .map(({ account, orgId }) => `${account} of ${clean(orgId)}`)
+        .join(', ')}`;
+    case 'endRecoveryKey':
+      return `seal new records under no recovery key any more; ${proposal.key} goes on for older ones`;
     default:
       return unreachable(proposal);
   }
@@ -316,6 +335,14 @@ export const descriptor: CommandDescriptor = {
           propose(session, { kind: 'overrideCustody', sessionId: parseId(id ?? '', 32, 'custody session') }),
         ),
       );
+    proposing
+      .command('recovery-key <dir>')
+      .description('the recovery key of new records, as its officers have made it (see: emrchain recovery)')
+      .action(run(setRecoveryKey));
+    proposing
+      .command('end-recovery-key')
+      .description('seal new records under no recovery key any more; older ones stay as they are')
+      .action(run(endRecoveryKey));
     command
       .command('vote <proposal>')
       .description("give your organisation's vote")

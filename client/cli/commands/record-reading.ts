@@ -2,10 +2,14 @@
 import { constants } from 'node:os';
 import type { ResultOf } from '../../../rpc/methods.ts';
 import { cidText } from '../../cid-text.ts';
+import { custodyWords } from '../../custody.ts';
 import { ClientError } from '../../errors.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { resolveAccount } from '../../keys.ts';
-import type { ProvenRecord } from '../../record-get.ts';
+import type { ChainView } from '../../chain-view.ts';
+import type { UnlockedKey } from '../../keys.ts';
+import type { OwnGrant, ProvenRecord } from '../../record-get.ts';
+import type { Release } from '../../release.ts';
 import { clean, fields, size, table, time } from '../../text.ts';
 import type { Result } from '../output.ts';
 import { gather, moreLine, parseLimit } from '../paging.ts';
@@ -35,7 +39,7 @@ export async function show(session: Session, _options: object, id: string): Prom
       ['written', time(proven.version.createdMs)],
       ['section', proven.record.section],
       ['policy', hexOf(content.policyRef)],
-      ['custody', content.capsule.kind],
+      ['custody', custodyWords(content)],
       ['ciphertext', `${cidText(content.cid)}, ${size(content.sizeBytes)}`],
       ['digest', hexOf(content.dataDigest)],
       ['copies', replicas.length === 0 ? 'none verified' : replicas.map(({ orgId }) => orgId).join(', ')],
@@ -97,6 +101,7 @@ interface GetOptions {
   readonly own?: boolean;
   readonly wrapKey?: string;
   readonly force?: boolean;
+  readonly recoveryPart?: readonly string[];
 }
 
 export async function get(session: Session, options: GetOptions, id: string): Promise<Result> {
@@ -119,7 +124,7 @@ export async function get(session: Session, options: GetOptions, id: string): Pr
         });
   const proven = await reading.provenRecord(view, recordId, own?.grant.request.version ?? version);
   const opened =
-    own === null ? await ownedKey(session, options, proven) : await reading.grantedKey(view, key, own, proven);
+    own === null ? await ownedKey(session, options, proven) : await released(view, key, own, proven, options);
   for (const complaint of opened.complaints) session.out.note(`warning: ${complaint}`);
   const read = await reading.fetchRecord(view, session.home, proven, opened.key, options.out, {
     replace: options.force === true,
@@ -152,6 +157,18 @@ export async function get(session: Session, options: GetOptions, id: string): Pr
       ['verified', 'state proof, owner signature, digest, tags, header hash'],
     ]),
   };
+}
+
+/** From the custodians, or from officers of the recovery key where their parts are given. */
+async function released(
+  view: ChainView,
+  key: UnlockedKey,
+  own: OwnGrant,
+  proven: ProvenRecord,
+  { recoveryPart }: GetOptions,
+): Promise<Release> {
+  if (recoveryPart === undefined) return (await import('../../record-get.ts')).grantedKey(view, key, own, proven);
+  return (await import('../../recovery-demand.ts')).recoveredKey(view, key, own, proven, recoveryPart);
 }
 
 async function ownedKey(session: Session, options: GetOptions, proven: ProvenRecord) {

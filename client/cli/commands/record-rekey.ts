@@ -1,5 +1,5 @@
 /** `emrchain record rekey`: the same content under a new key, where the old one is known or kept otherwise than today. */
-import { sealingEpoch } from '../../custody.ts';
+import { sealingKeys } from '../../custody.ts';
 import type { ProvenRecord } from '../../record-get.ts';
 import type { ChainView } from '../../chain-view.ts';
 import { hexOf, parseId } from '../../hex.ts';
@@ -47,7 +47,7 @@ async function reasons(view: ChainView, { record, version }: ProvenRecord): Prom
   const read = ofVersion.filter(({ status }) => MAY_HAVE_READ.has(status)).length;
   const active = ofVersion.filter(({ status }) => status === 'granted').length;
   const policy = await provenPolicy(view, version.content.policyRef);
-  const isDirect = version.content.capsule.kind === 'direct' && (await sealingEpoch(view, policy.document)) !== null;
+  const isDirect = version.content.capsule.kind === 'direct' && (await sealingKeys(view, policy.document)) !== null;
   return [
     ...(isDirect
       ? ['The key of this version is wrapped to single holders; the new one is sealed by the custodians.']

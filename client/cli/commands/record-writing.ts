@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { SECTION_CLASSES } from '../../../common/protocol/record.ts';
-import { sealingEpoch } from '../../custody.ts';
+import { sealingKeys } from '../../custody.ts';
 import { ClientError } from '../../errors.ts';
 import { hexOf, parseId } from '../../hex.ts';
 import { bytesToHex } from '../../../common/bytes.ts';
@@ -118,6 +118,7 @@ const offerView = (offer: RecordOffer) => {
     dataDigest: hexOf(content.dataDigest),
     sizeBytes: content.sizeBytes,
     custody: content.capsule.kind,
+    recovery: content.capsule.kind === 'threshold' && content.capsule.recovery !== null,
   };
 };
 
@@ -158,7 +159,7 @@ export async function offerOrWrite(
   const view = await session.view();
   const patient = await session.unlock(options.patientKey ?? '');
   const policy = await provenPolicy(view, offer.call.content.policyRef);
-  checkOffer(offer, patient, policy.document, await sealingEpoch(view, policy.document));
+  checkOffer(offer, patient, policy.document, await sealingKeys(view, policy.document));
   return submitKept(session, offer, consentTo(offer, patient));
 }
 
@@ -261,7 +262,7 @@ export async function consent(
   const [view, { key }] = [await session.view(), await session.sender()];
   const offer = await readOffer(file, view.node.chainId);
   const policy = await provenPolicy(view, offer.call.content.policyRef);
-  checkOffer(offer, key, policy.document, await sealingEpoch(view, policy.document));
+  checkOffer(offer, key, policy.document, await sealingKeys(view, policy.document));
   const lines = [...fields(describeOffer(offer)), '', 'Under this policy:', ...policyLines(policy.document)];
   for (const line of lines) session.out.note(line);
   if (policy.document.patientWrap) session.out.note('Your client has opened its copy of the key: it is the record’s.');

@@ -63,6 +63,10 @@ export const descriptor: CommandDescriptor = {
       .option('--grant <request>', 'by this grant (default: the one of this home that lasts longest)')
       .option('--own', 'as its owner, with your own copy of the key')
       .option('--wrap-key <name>', 'with --own: an earlier key of yours that the copy was made for')
+      .option(
+        '--recovery-part <file...>',
+        'what officers of the recovery key gave for the grant (see: emrchain recovery)',
+      )
       .option('--force', 'replace an existing file')
       .action(run(get));
   },

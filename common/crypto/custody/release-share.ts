@@ -7,6 +7,9 @@
  * The mask s_i is fresh for each (grant, U, Q, epoch): without it, one reader's knowledge of x * U would open other records
  * that were released to the same key. It is derived, not drawn, so that a holder gives the same answer twice.
  *
+ * The custody key and the recovery key of the consortium use the same formulas, each in a domain of its own: a share of one
+ * never counts as a share of the other, whatever the holders' indices are.
+ *
  * DANGER: U, Q, X_i and the epoch come from the holder's own executed state, never from the caller; U only from a
  * capsule whose proof was checked (capsule.ts).
  */
@@ -30,10 +33,17 @@ import { interpolateAtZero } from './sharing.ts';
 /** Index (2), R (33), V (33), e, z1, z2 (32 each). */
 export const RELEASE_SHARE_BYTES = 164;
 
+/** Whose shares they are: the custodians', or the officers' who hold the recovery key. */
+export type KeyUse = 'custody' | 'recovery';
+
+const DOMAINS: Readonly<Record<KeyUse, string>> = { custody: 'reenc', recovery: 'recovery-reenc' };
+
 /** What a share is for; all of it is in the proof. */
 export interface ReleaseContext {
+  readonly use: KeyUse;
   /** 32 bytes. */
   readonly chainId: Uint8Array;
+  /** Of the custody key; of the recovery key its version. */
   readonly epoch: number;
   /** Hash of the granted request, 32 bytes. */
   readonly grantId: Uint8Array;
@@ -55,8 +65,8 @@ export interface ReleaseShare {
   readonly V: CurvePoint;
 }
 
-const contextBytes = ({ chainId, epoch, grantId, U, Q }: ReleaseContext, { index, X }: Holder): Uint8Array =>
-  tlv('reenc', chainId, u32be(epoch), grantId, u16be(index), encodePoint(X), encodePoint(U), encodePoint(Q));
+const contextBytes = ({ use, chainId, epoch, grantId, U, Q }: ReleaseContext, { index, X }: Holder): Uint8Array =>
+  tlv(DOMAINS[use], chainId, u32be(epoch), grantId, u16be(index), encodePoint(X), encodePoint(U), encodePoint(Q));
 
 const challenge = (context: Uint8Array, points: readonly CurvePoint[]): bigint =>
   hq('reencproof', context, ...points.map(encodePoint));

@@ -10,12 +10,14 @@ import { publicSum } from '../public-arithmetic.ts';
 import type { RandomBytes } from '../sm2.ts';
 import type { Dealing, Session } from './dealing.ts';
 import { checkKnowledge, proveKnowledge } from './proofs.ts';
-import { commitmentAt, lagrangeAtZero } from './sharing.ts';
+import { type Commitment, commitmentAt, lagrangeAtZero } from './sharing.ts';
 
 export interface SharedKey {
   readonly X: CurvePoint;
   /** X_1 .. X_n. */
   readonly holders: readonly CurvePoint[];
+  /** To the polynomial that the dealings add up to: t points, X first. */
+  readonly commitment: Commitment;
 }
 
 /** How the dealings of a session are weighed: each once, or by their place in the interpolation at zero. */
@@ -44,7 +46,7 @@ function keyOf(session: Session, dealings: readonly Dealing[], weights: Weights)
   const X = commitment[0] as CurvePoint;
   const holders = Array.from({ length: session.n }, (_, k) => commitmentAt(commitment, k + 1));
   if (X.is0() || holders.some((holder) => holder.is0())) return reject('KEY_DEGENERATE', 'a public share is O');
-  return accept({ X, holders });
+  return accept({ X, holders, commitment });
 }
 
 function inOrder(dealings: readonly Dealing[]): void {

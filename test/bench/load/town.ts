@@ -53,6 +53,7 @@ export const POLICY: PolicyDocument = {
   adminRule: owner,
   custodian: false,
   patientWrap: true,
+  recovery: false,
 };
 
 const WRAPS: Sidecar = {

@@ -120,6 +120,7 @@ export class Load {
       adminRule: { kind: 'owner' },
       custodian: true,
       patientWrap: true,
+      recovery: false,
     };
     const sender = { account: sm2Address(signer.publicKey), signer };
     const validUntilMs = Date.now() + VALIDITY_MS;
