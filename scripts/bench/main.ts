@@ -33,8 +33,14 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   storage: script('storage', 'LevelDB with 300,000 entries'),
   mempool: script('mempool', 'transactions of one signature, one node'),
   consensus: script('consensus', 'four nodes in one process, network in memory'),
+  access: script(
+    'access',
+    'rules and proofs for 10 to 100,000 readers and 1 to 20 approvals, one process; two minutes',
+  ),
   growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
   network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
+  records: script('records', "a record's bytes: encrypted, stored, read, decrypted; a minute"),
+  sync: script('sync', 'a node that has nothing catches up with three, one process; two minutes'),
   reading: script('reading', 'four nodes, four custodians, a record of 1 MB, loopback'),
 };
 
