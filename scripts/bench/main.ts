@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { crypto } from './crypto.ts';
 import { custody } from './custody.ts';
 import type { Bench, BenchOptions, Report, Row } from './measure.ts';
+import { suites } from './suites.ts';
 import { svgOf } from './svg.ts';
 import { markdownOf } from './table.ts';
 
@@ -28,6 +29,7 @@ function script(name: string, says: string): Bench {
 const BENCHES: Readonly<Record<string, Bench>> = {
   crypto,
   custody,
+  suites,
   codec: script('codec', 'transactions, blocks, receipts and entries, one thread'),
   'state-tree': script('state-tree', 'the tree over 100,000 entries in memory, one thread'),
   storage: script('storage', 'LevelDB with 300,000 entries'),
