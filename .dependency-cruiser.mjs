@@ -114,7 +114,7 @@ export default {
   options: {
     doNotFollow: { path: 'node_modules' },
     // AssemblyScript: it imports only itself, and resolves names by its own rules.
-    exclude: { path: '^common/crypto/sm2-engine/assembly/' },
+    exclude: { path: '^common/crypto/(sm2-engine|sm3-lanes)/assembly/' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     enhancedResolveOptions: {

@@ -81,6 +81,7 @@ export default defineConfig(
       'coverage/',
       '.devnet*/',
       'common/crypto/sm2-engine/assembly/',
+      'common/crypto/sm3-lanes/assembly/',
       '**/*.generated.ts',
     ],
   },

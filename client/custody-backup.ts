@@ -11,6 +11,7 @@ import { bytesToBigint, equalBytes } from '../common/bytes.ts';
 import { decodeScalar, encodePoint, GENERATOR, isPublicKey } from '../common/crypto/curve.ts';
 import type { Sm2Signer } from '../common/crypto/sm2.ts';
 import { EmrError, type Verdict } from '../common/errors.ts';
+import { readCustodianHeight } from '../common/native/custodian-height.ts';
 import { Seal } from '../common/native/custody-seal.ts';
 import { addKept, readKept } from '../common/native/custody-store.ts';
 import { openKeystore, readKeystore } from '../common/native/keystore.ts';
@@ -29,8 +30,8 @@ import {
   readHanded,
   readPart,
 } from '../common/protocol/custody-backup.ts';
-import type { ChainView } from './chain-view.ts';
-import { activeEpoch } from './custody.ts';
+import type { ChainView, ProvenEntry } from './chain-view.ts';
+import { activeEpochAt } from './custody.ts';
 import { ClientError } from './errors.ts';
 import { parseId } from './hex.ts';
 import type { UnlockedKey } from './keys.ts';
@@ -50,11 +51,12 @@ async function withCustodian<T>(
 }
 
 const keyFile = (dir: string): string => join(dir, 'keys', 'custodian.json');
+const heightFile = (dir: string): string => join(dir, 'custodian-height');
 const storeOf = (dir: string): string => join(dir, 'custody');
 
 /** @throws ClientError CUSTODY_NO_EPOCH, and those of proofs */
-async function provenEpoch(view: ChainView): Promise<CustodyEpochEntry> {
-  const epoch = await activeEpoch(view);
+async function provenEpoch(view: ChainView): Promise<ProvenEntry<CustodyEpochEntry>> {
+  const epoch = await activeEpochAt(view);
   if (epoch !== null) return epoch;
   throw new ClientError(
     'CUSTODY_NO_EPOCH',
@@ -109,7 +111,7 @@ export interface MadeBackup {
  * @throws ClientError CUSTODY_NO_EPOCH, CUSTODY_NO_SHARE, OFFICERS_INVALID, and EmrError of keystores, seals and files
  */
 export async function backUpShare(view: ChainView, options: BackupOptions): Promise<MadeBackup> {
-  const epoch = await provenEpoch(view);
+  const { value: epoch } = await provenEpoch(view);
   const { chainId } = view.node;
   const officers = await officerKeys(options.officers, (await readKeystore(keyFile(options.dir))).publicKey);
   return withCustodian({ ...options, chainId }, async ({ signer, seal }) => {
@@ -192,7 +194,7 @@ export interface RestoredShare {
 
 /**
  * Puts the share of the active epoch back, where the chain proves that it still is that.
- * @throws ClientError CUSTODY_EPOCH_SUPERSEDED and others; EmrError CUSTODY_PART_…, and those of keystores, seals and files
+ * @throws ClientError CUSTODY_EPOCH_SUPERSEDED, CUSTODIAN_ROLLBACK and others; EmrError CUSTODY_PART_…, CUSTODIAN_MEMORY, and those of keystores, seals and files
  */
 export async function restoreShare(view: ChainView, options: RestoreOptions): Promise<RestoredShare> {
   const { chainId } = view.node;
@@ -201,7 +203,8 @@ export async function restoreShare(view: ChainView, options: RestoreOptions): Pr
     const handed = await readSecretFile(path, MAX_BACKUP_PART_BYTES);
     parts.push(required(readHanded(handed, selectSm2Engine().engine), path));
   }
-  const epoch = await provenEpoch(view);
+  const { value: epoch, at } = await provenEpoch(view);
+  await requireNotBehind(options.dir, at.header.height);
   for (const { part } of parts) requireInUse(part.about, epoch, chainId);
   return withCustodian({ ...options, chainId }, async ({ secret, signer, seal }) => {
     const verdict = bringBack(parts, { publicKey: signer.publicKey, privateKey: secret });
@@ -213,6 +216,21 @@ export async function restoreShare(view: ChainView, options: RestoreOptions): Pr
       x.fill(0);
     }
   });
+}
+
+/**
+ * What was active at a block that the custodian is past may not be any more: a node that is behind, or shows an old state,
+ * would have a share put back that was handed on since.
+ */
+async function requireNotBehind(dir: string, height: number): Promise<void> {
+  const seen = await readCustodianHeight(heightFile(dir));
+  if (height >= seen) return;
+  throw new ClientError(
+    'CUSTODIAN_ROLLBACK',
+    `The node shows the chain up to block ${height}; this custodian has seen block ${seen}.`,
+    'Ask a node that has the whole chain: emrchain node status says whether this one has (--rpc URL names another).',
+    { height, seen },
+  );
 }
 
 /** A backup of shares that were handed on since must not come back: that they are gone is what handing on is for. */

@@ -10,7 +10,7 @@ import type { PolicyDocument } from '../common/protocol/policy.ts';
 import { activeRecoveryKeyEntry } from '../common/protocol/recovery-key.ts';
 import { organisationEntry, type RecordVersionEntry, stateKey } from '../common/protocol/state-entries.ts';
 import { encodeSidecar, type RecordContent, type Sidecar, sidecarHash } from '../common/protocol/transaction.ts';
-import type { ChainView } from './chain-view.ts';
+import type { ChainView, ProvenEntry } from './chain-view.ts';
 import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 
@@ -18,10 +18,13 @@ import { fromHex, hexOf } from './hex.ts';
  * The epoch whose shares open records; null where the custodians have made no key.
  * @throws ClientError PROOF_INVALID, PROOF_MISSING, those of calls
  */
-export async function activeEpoch(view: ChainView): Promise<CustodyEpochEntry | null> {
+export const activeEpoch = async (view: ChainView): Promise<CustodyEpochEntry | null> =>
+  (await activeEpochAt(view))?.value ?? null;
+
+/** The same with the header that proves it. @throws as `activeEpoch` */
+export async function activeEpochAt(view: ChainView): Promise<ProvenEntry<CustodyEpochEntry> | null> {
   try {
-    const found = await view.presence(stateKey.custodyEpoch(), custodyEpochEntry, 'the custody key');
-    return found?.value ?? null;
+    return await view.presence(stateKey.custodyEpoch(), custodyEpochEntry, 'the custody key');
   } catch (error) {
     // Absence may not be shown to everybody. But it needs no proof where there cannot be a key.
     if (!(error instanceof ClientError) || error.code !== 'PROOF_SHOWS_OTHERS') throw error;

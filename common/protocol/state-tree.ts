@@ -75,6 +75,20 @@ const RIGHT_AT = innerEncoding.length - HASH_BYTES;
 const LEFT_AT = RIGHT_AT - 4 - HASH_BYTES;
 const BIT_AT = LEFT_AT - 4 - 2;
 
+/** Where in the encoding of an inner node its parts go, for who hashes many at a time. */
+export const INNER_ENCODING = {
+  bytes: innerEncoding.length,
+  /** With all parts zero. */
+  blank: (): Uint8Array =>
+    tlv('state-inner', new Uint8Array(2), new Uint8Array(HASH_BYTES), new Uint8Array(HASH_BYTES)),
+  bitAt: BIT_AT,
+  leftAt: LEFT_AT,
+  rightAt: RIGHT_AT,
+} as const;
+
+/** What the encoding of a leaf begins with: then its key and SM3 of its value follow, each after its length of 4 bytes. */
+export const LEAF_ENCODING_HEAD: Uint8Array = tlv('state-leaf');
+
 /** `H('state-inner', bit, left, right)`, 32 bytes: the bit that the node tests (2 bytes) and its children's hashes. */
 export function innerHash(bit: number, left: Uint8Array, right: Uint8Array): Uint8Array {
   return innerHashAt(bit, left, 0, right, 0);

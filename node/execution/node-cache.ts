@@ -50,7 +50,10 @@ export class NodeCache implements NodeReader {
     const name = nameOf(versionAt(slot), sequenceAt(slot));
     const young = this.#young.get(name);
     if (young !== undefined) return young;
-    const found = this.#old.get(name) ?? checkedNode(this.#load, refAt(slot.bytes, slot.at));
+    const old = this.#old.get(name);
+    // Copied, since it may be a part of the memory of a whole block, of which few nodes live on.
+    const found =
+      old === undefined ? checkedNode(this.#load, refAt(slot.bytes, slot.at)) : takeApart(old.bytes.slice());
     this.#put(name, found);
     return found;
   }

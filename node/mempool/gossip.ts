@@ -1,6 +1,9 @@
 /**
  * Transactions between nodes: batches by gossip, and by request to every validator what has waited too long. Gossip
  * drops what it has seen before, so that it never repeats anything: whoever missed a batch depends on the second way.
+ *
+ * A node that is connected to all members gives each of them its batch itself, and says so: passed on by everybody, it
+ * would reach each of them as often as there are members. Who has lost a connection depends on the others.
  */
 import { EmrError } from '../../common/errors.ts';
 import type { TimeMs } from '../../common/protocol/primitives.ts';
@@ -37,7 +40,7 @@ const REQUEST_IDLE_MS = 5_000;
 
 export interface GossipPorts {
   readonly clock: Clock;
-  readonly network: Pick<Network, 'publish' | 'onGossip' | 'request' | 'onRequest'>;
+  readonly network: Pick<Network, 'publish' | 'reachesAll' | 'onGossip' | 'request' | 'onRequest'>;
   /** Peer ids of the validators of the next height, without this node. */
   validatorPeers(): readonly string[];
 }
@@ -91,22 +94,25 @@ export class TransactionGossip {
     this.#cancelFlush?.();
     this.#cancelFlush = null;
     if (this.#outbox.length === 0) return;
-    const batch = this.#outbox;
+    const { network } = this.#ports;
+    const transactions = this.#outbox;
     this.#outbox = [];
     this.#outboxBytes = 0;
     this.#flushedMs = this.#ports.clock.nowMs();
-    this.#ports.network.publish('transactions', encodeFrame(batch));
+    network.publish('transactions', encodeFrame({ toAll: network.reachesAll('transactions'), transactions }));
   }
 
   async #onGossip(from: Member, payload: Uint8Array): Promise<Opinion> {
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK) return 'ignore';
     const frame = decodeFrame(payload);
     if (!frame.ok) return 'reject';
-    const codes = await this.#admit(frame.value, from);
+    const { transactions, toAll } = frame.value;
+    const codes = await this.#admit(transactions, from);
     // An honest node passes on only what it has verified; state may differ between nodes, signatures cannot.
     if (codes.some((code) => UNFORGIVABLE.has(code))) return 'reject';
     // Not all of it was looked at: then it is not for us to pass on either.
-    return codes.includes('POOL_FULL') ? 'ignore' : 'accept';
+    if (codes.includes('POOL_FULL')) return 'ignore';
+    return toAll ? 'keep' : 'accept';
   }
 
   async *#onRequest(from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -114,7 +120,7 @@ export class TransactionGossip {
     if (!frame.ok) throw new EmrError(frame.code, `not a batch of transactions: ${frame.message}`);
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK)
       throw new EmrError('BUSY', 'too many transactions are being verified');
-    yield encodeAnswer(await this.#admit(frame.value, from));
+    yield encodeAnswer(await this.#admit(frame.value.transactions, from));
   }
 
   async #admit(frame: readonly RawTransaction[], from: Member): Promise<string[]> {
@@ -153,7 +159,8 @@ export class TransactionGossip {
     if (overdue.length === 0) return;
     for (const entry of overdue) entry.escalatedMs = nowMs;
     this.#escalating = true;
-    const payload = encodeFrame(overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar })));
+    const transactions = overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar }));
+    const payload = encodeFrame({ toAll: true, transactions });
     try {
       await Promise.all(this.#ports.validatorPeers().map((peerId) => this.#send(peerId, payload)));
     } finally {

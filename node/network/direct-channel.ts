@@ -5,7 +5,7 @@
  * worth more than an older one and the core retransmits what still matters.
  */
 import type { Connection, Stream } from '@libp2p/interface';
-import { frame } from './frames.ts';
+import { frames } from './frames.ts';
 
 export const DIRECT_PROTOCOL = '/emrchain/direct/1';
 
@@ -13,6 +13,8 @@ export const DIRECT_PROTOCOL = '/emrchain/direct/1';
 const MAX_QUEUED_MESSAGES = 4096;
 /** Four of the largest proposals. */
 const MAX_QUEUED_BYTES = 24 * 1024 * 1024;
+/** Messages that are sent in one go; a larger one goes by itself. */
+const TOGETHER_BYTES = 64 * 1024;
 /** A peer that does not answer the protocol negotiation for this long is tried again. */
 const OPEN_TIMEOUT_MS = 5_000;
 /** Between two attempts: a peer that refuses the protocol must not cost an attempt for each message. */
@@ -32,6 +34,7 @@ export class DirectChannel {
   #reopenTimer: NodeJS.Timeout | null = null;
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
+  #flushing = false;
   readonly #events: DirectChannelEvents;
 
   constructor(events: DirectChannelEvents) {
@@ -69,7 +72,17 @@ export class DirectChannel {
       this.#events.dropped(1, oldest.length);
     }
     if (this.#stream === null) this.#openIfNeeded();
-    else this.#flush(this.#stream);
+    else this.#flushSoon();
+  }
+
+  /** What one step of consensus says leaves together: each message by itself costs both sides some 50 µs. */
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      if (this.#stream !== null) this.#flush(this.#stream);
+    });
   }
 
   close(): void {
@@ -129,14 +142,22 @@ export class DirectChannel {
     }, REOPEN_MS).unref();
   }
 
+  /** At least one. */
+  #takeSome(): Uint8Array[] {
+    let bytes = 0;
+    const further = this.#queue.findIndex(({ length }) => (bytes += length) > TOGETHER_BYTES);
+    const taken = this.#queue.splice(0, further === -1 ? this.#queue.length : Math.max(1, further));
+    for (const { length } of taken) this.#queuedBytes -= length;
+    return taken;
+  }
+
   #flush(stream: Stream): void {
     if (stream !== this.#stream) return;
     try {
       while (this.#queue.length > 0 && !stream.writableNeedsDrain) {
-        const payload = this.#queue.shift() as Uint8Array;
-        this.#queuedBytes -= payload.length;
-        stream.send(frame(payload));
-        this.#events.sent(payload.length);
+        const payloads = this.#takeSome();
+        stream.send(frames(payloads));
+        for (const { length } of payloads) this.#events.sent(length);
       }
     } catch (error) {
       this.#stream = null;

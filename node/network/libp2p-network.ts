@@ -65,6 +65,7 @@ type GossipHandler = (from: Member, payload: Uint8Array) => Opinion | Promise<Op
 
 const OPINIONS: Readonly<Record<Opinion, TopicValidatorResult>> = {
   accept: TopicValidatorResult.Accept,
+  keep: TopicValidatorResult.Ignore,
   ignore: TopicValidatorResult.Ignore,
   reject: TopicValidatorResult.Reject,
 };
@@ -273,6 +274,12 @@ export class Libp2pNetwork implements Network {
       .catch(() => this.#count(`dropped_messages:gossip_${topic}`, 1));
   }
 
+  reachesAll(topic: GossipTopic): boolean {
+    const listeners = this.#libp2p?.services.pubsub.getSubscribers(this.#topic(topic)) ?? [];
+    const ids = new Set(listeners.map((peerId) => peerId.toString()));
+    return [...this.#peers].every(([id, { member }]) => member.role === 'bootstrap' || ids.has(id));
+  }
+
   onGossip(topic: GossipTopic, handler: GossipHandler): void {
     this.#gossipHandlers.set(topic, handler);
   }
@@ -347,7 +354,7 @@ export class Libp2pNetwork implements Network {
       // Gossipsub would swallow it.
       this.#options.onFault(asError(error));
     }
-    if (opinion !== 'accept') this.#count(`dropped_messages:gossip_${topic}_${opinion}`, 1);
+    if (opinion !== 'accept' && opinion !== 'keep') this.#count(`dropped_messages:gossip_${topic}_${opinion}`, 1);
     return opinion;
   }
 

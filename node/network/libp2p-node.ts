@@ -12,6 +12,7 @@ import type { Libp2p } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { parsePeerKey } from './peer-key.ts';
+import { spareWindowUpdates } from './yamux-windows.ts';
 
 /** A batch of transactions; larger batches are the sender's bug. */
 export const MAX_GOSSIP_BYTES = 1024 * 1024;
@@ -40,6 +41,7 @@ export interface MembersOnlyNodeOptions {
 /** Not started yet: handlers come first, so that a peer that is quicker than we are finds them. */
 export function createMembersOnlyNode(options: MembersOnlyNodeOptions): Promise<MembersOnlyNode> {
   const { refuses } = options;
+  spareWindowUpdates();
   return createLibp2p({
     start: false,
     privateKey: parsePeerKey(options.peerSecret).key,
@@ -78,6 +80,8 @@ export function createMembersOnlyNode(options: MembersOnlyNodeOptions): Promise<
         emitSelf: false,
         doPX: false,
         floodPublish: true,
+        // Whoever publishes has, as a rule, sent it to all: telling the others not to pass it on costs more than it spares.
+        idontwantMinDataSize: MAX_GOSSIP_BYTES + 1,
         batchPublish: true,
         maxInboundDataLength: 2 * MAX_GOSSIP_BYTES,
         maxOutboundBufferSize: 16 * MAX_GOSSIP_BYTES,

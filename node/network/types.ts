@@ -18,8 +18,11 @@ export interface Member {
   readonly addresses?: readonly string[];
 }
 
-/** What a handler thinks of a message that came in; `reject` counts against the peer, `ignore` does not. */
-export type Opinion = 'accept' | 'ignore' | 'reject';
+/**
+ * What a handler thinks of a message that came in: `accept` passes it on, `keep` does not, since nobody needs it; `ignore`
+ * drops it; `reject` counts against the peer besides.
+ */
+export type Opinion = 'accept' | 'keep' | 'ignore' | 'reject';
 
 export interface PeerInfo {
   readonly peerId: string;
@@ -56,6 +59,8 @@ export interface Network {
 
   /** Gossips a batch; the payload's bytes identify it, so it is never a way to retransmit. */
   publish(topic: 'transactions' | 'heads', payload: Uint8Array): void;
+  /** Whether what is published now goes to every member by itself. */
+  reachesAll(topic: 'transactions' | 'heads'): boolean;
   onGossip(
     topic: 'transactions' | 'heads',
     handler: (from: Member, payload: Uint8Array) => Opinion | Promise<Opinion>,

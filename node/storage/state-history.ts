@@ -32,6 +32,8 @@ export class StateHistory {
   readonly #readers = new Map<Height, number>();
   /** A crash can lose a deletion and keep a later one: whether lists may lie below what is pruned. */
   #mayHaveLeftovers = true;
+  /** Whether nodes may be held by pins and readers that are gone: looked for at the start, and after each that goes. */
+  #mayHold = true;
   /** Steps and pins one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -60,6 +62,7 @@ export class StateHistory {
       if (over) return;
       over = true;
       const left = (this.#readers.get(height) as number) - 1;
+      this.#mayHold = true;
       if (left === 0) this.#readers.delete(height);
       else this.#readers.set(height, left);
     };
@@ -89,6 +92,7 @@ export class StateHistory {
       if (height < this.#prunedBelow) writes.push({ type: 'del', key: storageKey.stateRoot(height) });
       await this.#kv.write(writes, { sync: false });
       this.#pins = this.#pins.filter((pin) => pin !== height);
+      this.#mayHold = true;
     });
   }
 
@@ -96,6 +100,7 @@ export class StateHistory {
   restored(height: Height): void {
     this.#prunedBelow = height;
     this.#mayHaveLeftovers = true;
+    this.#mayHold = true;
   }
 
   /**
@@ -114,6 +119,10 @@ export class StateHistory {
 
   /** Nodes of pins that were released: deleted, or left to another pin that uses them too. */
   async #freeHeld(): Promise<boolean> {
+    // Most blocks: nothing is scanned.
+    if (!this.#mayHold) return false;
+    // Before the scan: who goes meanwhile is looked for with the next step.
+    this.#mayHold = false;
     const all = storageRange.stateHeld();
     const kept = this.#kept();
     // Lists lie in the order of their pins: look between each pin that is kept and the next.
@@ -126,6 +135,7 @@ export class StateHistory {
       const writes: Write[] = [];
       this.#retire(first, heldOf(first.key).stale, MAX_STEP_NODES, writes);
       await this.#kv.write(writes, { sync: false });
+      this.#mayHold = true;
       return true;
     }
     return false;

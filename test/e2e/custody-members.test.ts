@@ -136,7 +136,7 @@ t.test('a refresh: other shares for the same holders, by themselves', async (t) 
 t.test('a fifth hospital comes in, with its share', async (t) => {
   const { card, custodianKey, possession, start } = await newcomer();
   const writer = { orgId: NEWCOMER, signer: createOpensslSigner(newPrivateKey()) };
-  await votes.enact([{ ...votes.founding(writer), custodianKey } as Proposal]);
+  await votes.enact([votes.founding(writer, custodianKey)]);
   start();
   await votes.enact([{ kind: 'admitObserver', card, possession }]);
   const address = sm2Address(card.publicKey);

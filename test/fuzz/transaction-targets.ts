@@ -43,12 +43,13 @@ export const transactionTargets: readonly FunctionTarget[] = [
     covers: ['decodeFrame', 'frame'],
     form: 'cbor',
     sample: (random) =>
-      encodeFrame(
-        Array.from({ length: random.between(1, 3) }, () => ({
+      encodeFrame({
+        toAll: random.chance(500),
+        transactions: Array.from({ length: random.between(1, 3) }, () => ({
           bytes: someTransaction(random),
           sidecar: random.chance(300) ? draw(30, random) : null,
         })),
-      ),
+      }),
     decode: (bytes) => verdict(decodeFrame(bytes), encodeFrame),
   },
 ];

@@ -151,6 +151,42 @@ t.test('gossip reaches everybody once, from members only', async (t) => {
   t.equal(received[0]?.size, 0, 'not to itself');
 });
 
+t.test(
+  'who is not connected to all is passed on by the others, unless they are told that nobody needs it',
+  async (t) => {
+    const peers = await mesh(3);
+    t.teardown(() => stopAll(peers));
+    const [a, b, c] = peers as [Peer, Peer, Peer];
+    const KEPT = 100;
+    const heard: number[] = [];
+    b.network.onGossip('transactions', (_from, payload) => ((payload[0] as number) >= KEPT ? 'keep' : 'accept'));
+    c.network.onGossip('transactions', (_from, payload) => {
+      heard.push(payload[0] as number);
+      return 'accept';
+    });
+    await until(() => a.network.reachesAll('transactions'), 'all listen');
+    const stranger = await makePeer(9, []);
+    a.network.setMembers([...peers, stranger].map((p) => p.member));
+    t.notOk(a.network.reachesAll('transactions'), 'a member is away');
+    // Each other only through b.
+    a.network.setMembers([b.member]);
+    c.network.setMembers([b.member]);
+    await until(() => b.network.reachesAll('transactions') && a.network.reachesAll('transactions'), 'a line');
+    await until(() => {
+      a.network.publish(
+        'transactions',
+        Uint8Array.of(KEPT + (heard.length % 2), Math.random() * 256, Math.random() * 256),
+      );
+      a.network.publish('transactions', Uint8Array.of(1, Math.random() * 256, Math.random() * 256));
+      return heard.length > 3;
+    }, 'passed on');
+    t.ok(
+      heard.every((kind) => kind === 1),
+      'and what is kept is not',
+    );
+  },
+);
+
 t.test('requests stream their answers, are bounded and can be given up', async (t) => {
   const peers = await mesh(2);
   const [a, b] = peers as [Peer, Peer];
@@ -175,10 +211,14 @@ t.test('requests stream their answers, are bounded and can be given up', async (
   const options = { maxFrames: 300, maxFrameBytes: FRAME, idleTimeoutMs: 5_000 };
   await until(() => a.network.peers()[0]?.connected === true, 'connected');
 
-  let total = 0;
-  for await (const frame of a.network.request(b.member.peerId, 'blob', Uint8Array.of(200), options))
+  let [total, taken, ahead] = [0, 0, 0];
+  for await (const frame of a.network.request(b.member.peerId, 'blob', Uint8Array.of(200), options)) {
     total += frame.length;
+    taken += 1;
+    ahead = Math.max(ahead, produced - taken);
+  }
   t.equal(total, 200 * FRAME, '50 MB in frames');
+  t.ok(ahead <= 16, `the server waits for the client: ${ahead} frames ahead`);
 
   const codeOf = async (payload: number, bounds: typeof options) => {
     try {

@@ -95,6 +95,10 @@ export class MemoryNetwork implements Network {
 
   onPeerChange(): void {}
 
+  reachesAll(): boolean {
+    return this.peers().every(({ connected }) => connected);
+  }
+
   sendDirect(peerId: string, payload: Uint8Array): void {
     const copy = payload.slice();
     setImmediate(() => {

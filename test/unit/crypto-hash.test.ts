@@ -4,6 +4,7 @@ import smCrypto from 'sm-crypto';
 import t from 'tap';
 import * as bytes from '../../common/bytes.ts';
 import { H, SM2_ORDER, hq, kdf, kdfTlv, tlv } from '../../common/crypto/hash.ts';
+import { blocksOf, createSm3Lanes, MAX_LANES_BYTES } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { Sm3, hmacSm3, sm3 } from '../../common/crypto/sm3.ts';
 import { InvariantError } from '../../common/errors.ts';
 
@@ -67,6 +68,68 @@ t.test('SM3 and HMAC-SM3', async (t) => {
     t.throws(() => new Sm3().updateU32(-1), InvariantError);
     t.throws(() => new Sm3().digest(new Uint8Array(31)), InvariantError);
     t.same(done.reset().digest(), sm3(new Uint8Array(0)), 'reset makes it new');
+  });
+});
+
+t.test('SM3 in lanes', async (t) => {
+  const made = createSm3Lanes();
+  t.ok(made !== null, 'this machine has them');
+  const lanes = made!;
+
+  t.test('any number of messages of any length', async (t) => {
+    for (const length of [0, 1, 54, 55, 56, 63, 64, 65, 118, 119, 120, 300, 4_000]) {
+      for (const count of [1, 2, 3, 4, 5, 7, 9]) {
+        lanes.clear();
+        const messages = Array.from({ length: count }, (_, index) => sample(length, index));
+        const jobs = messages.flatMap((message) => {
+          const at = lanes.take(64 * blocksOf(length));
+          lanes.bytes.set(message, at);
+          lanes.pad(at, length);
+          return [at, lanes.take(32)];
+        });
+        lanes.hash(jobs, blocksOf(length));
+        const digests = messages.map((_, index) => {
+          const at = jobs[2 * index + 1]!;
+          return bytesToHex(lanes.bytes.subarray(at, at + 32));
+        });
+        t.same(
+          digests,
+          messages.map((message) => bytesToHex(sm3(message))),
+          `${count} of ${length} bytes`,
+        );
+      }
+    }
+  });
+
+  t.test('more than are given to the module at a time, and more memory than it had', async (t) => {
+    lanes.clear();
+    const jobs = Array.from({ length: 10_000 }, (_, index) => {
+      const at = lanes.take(64);
+      lanes.bytes.set(u32be(index), at);
+      lanes.pad(at, 4);
+      return [at, lanes.take(32)];
+    }).flat();
+    lanes.hash(jobs, 1);
+    const wrong = Array.from({ length: 10_000 }, (_, index) => index).filter((index) => {
+      const at = jobs[2 * index + 1]!;
+      return !bytes.equalBytes(lanes.bytes.subarray(at, at + 32), sm3(u32be(index)));
+    });
+    t.same(wrong, []);
+  });
+
+  t.test('a machine without them is told so', async (t) => {
+    const known = Object.getOwnPropertyDescriptor(globalThis, 'WebAssembly')!;
+    Object.defineProperty(globalThis, 'WebAssembly', { ...known, value: undefined });
+    t.teardown(() => Object.defineProperty(globalThis, 'WebAssembly', known));
+    t.equal(createSm3Lanes(), null);
+  });
+
+  t.test('memory is bounded', async (t) => {
+    lanes.clear();
+    t.not(lanes.take(MAX_LANES_BYTES), 0);
+    t.equal(lanes.take(1), 0);
+    lanes.clear();
+    t.not(lanes.take(1), 0);
   });
 });
 

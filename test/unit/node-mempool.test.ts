@@ -1,4 +1,5 @@
 import t from 'tap';
+import { hexToBytes } from '../../common/bytes.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import type { Call } from '../../common/protocol/transaction.ts';
 import type { CheckedTransaction } from '../../vm/types.ts';
@@ -202,10 +203,15 @@ t.test('empty and not empty are announced once each', async (t) => {
 });
 
 t.test('frames of transactions are strict', async (t) => {
-  const frame = [raw(enrolPatient(net)), { bytes: Uint8Array.of(1), sidecar: Uint8Array.of(2) }];
+  const transactions = [raw(enrolPatient(net)), { bytes: Uint8Array.of(1), sidecar: Uint8Array.of(2) }];
+  const frame = { toAll: true, transactions };
   const bytes = encodeFrame(frame);
   t.same(decodeFrame(bytes), { ok: true, value: frame });
   t.equal(mustFail(decodeFrame(bytes.slice(0, -1))), 'MALFORMED');
   t.equal(mustFail(decodeFrame(new Uint8Array(200_000))), 'TOO_LARGE');
-  t.equal(mustFail(decodeFrame(Uint8Array.of(0x80))), 'MALFORMED', 'an empty frame');
+  t.equal(
+    mustFail(decodeFrame(hexToBytes('a265746f416c6cf56c7472616e73616374696f6e7380'))),
+    'MALFORMED',
+    'an empty frame',
+  );
 });

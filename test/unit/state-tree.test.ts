@@ -43,7 +43,10 @@ import {
   stateReader,
   type TreeRoot,
 } from '../../vm/state-tree/index.ts';
+import { hashNodes } from '../../vm/state-tree/hash-nodes.ts';
 import { encodeLeaf } from '../../vm/state-tree/node.ts';
+import { Slab } from '../../vm/state-tree/slab.ts';
+import { expand, hashOf, type Inner, type Leaf, stubOf } from '../../vm/state-tree/tree.ts';
 import type { StateWrite } from '../../vm/types.ts';
 
 /** Numbers that look random and are the same for a seed in every run (mulberry32). */
@@ -71,6 +74,21 @@ const KEYS: Readonly<Record<string, KeyMaker>> = {
   },
   'any keys': (next) => Uint8Array.from({ length: 1 + next(4) }, () => next(256)),
 };
+
+/** The tree of a store with some of its leaves opened, and no hash of what is open. */
+function unhashed(store: Store, next: Random): Leaf | Inner {
+  const open = (node: Leaf | Inner): Leaf | Inner => {
+    node.hash = null;
+    if (node.kind === 'leaf') return node;
+    for (const side of ['left', 'right'] as const) {
+      const child = node[side];
+      if (child.kind !== 'stub') open(child);
+      else if (next(4) > 0) node[side] = open(expand(store, child, node.bit));
+    }
+    return node;
+  };
+  return open(expand(store, stubOf(store.root!), -1));
+}
 
 /** One chain's state as a node keeps it: nodes by their storage key, and what the entries should be. */
 class Store implements NodeReader {
@@ -358,6 +376,40 @@ t.test('versions', async (t) => {
     t.same([applied.root, applied.newNodes, applied.staleNodes], [store.root, [], []]);
   });
 
+  t.test('nodes hashed together have the hashes that they have one by one', async (t) => {
+    for (const [name, makeKey] of Object.entries(KEYS)) {
+      const store = filled(11, makeKey, 300);
+      const next = random(12);
+      for (let round = 0; round < 20; round += 1) {
+        const tree = unhashed(store, next);
+        t.same(hashOf(unhashed(store, next)), store.rootHash, name);
+        hashNodes(tree);
+        t.same(tree.hash, store.rootHash, name);
+        store.commit(randomWrites(next, makeKey, 1 + next(60)));
+      }
+    }
+  });
+
+  t.test('a value of any length is hashed as by itself', async (t) => {
+    const lengths = [0, 1, 54, 55, 56, 63, 64, 119, 120, 5_000, MAX_STATE_VALUE_BYTES];
+    const writes = lengths.map((length, index) => ({
+      key: Uint8Array.of(index + 1),
+      value: new Uint8Array(length).fill(7),
+    }));
+    for (const write of writes) {
+      const { rootHash } = applyWrites(new Store(), EMPTY, [write], 1);
+      t.same(rootHash, leafHash(write.key, write.value), `${write.value.length} bytes`);
+    }
+    for (const length of [59, 60, 61, 123, 124, 128]) {
+      const key = new Uint8Array(length).fill(9);
+      t.same(
+        applyWrites(new Store(), EMPTY, [{ key, value: key }], 1).rootHash,
+        leafHash(key, key),
+        `key of ${length}`,
+      );
+    }
+  });
+
   t.test('roots and names are stored in order', async (t) => {
     const { root } = filled(6, KEYS['any keys']!, 20);
     t.same(decodeRoot(encodeRoot(root)), root);
@@ -451,7 +503,7 @@ t.test('misuse and damage stop the node', async (t) => {
     const store = new Store();
     store.commit([put(utf8('a'), 'right')]);
     const [name] = [...store.nodes.keys()];
-    store.nodes.set(name!, encodeLeaf(utf8('a'), utf8('wrong'), store.rootHash));
+    store.nodes.set(name!, encodeLeaf(utf8('a'), utf8('wrong'), store.rootHash, new Slab()));
     t.throws(() => proveKey(store, store.root, utf8('a')), { name: 'InvariantError', message: /hash/ });
     t.throws(() => proveRange(store, store.root, ALL, 5), InvariantError);
     t.throws(() => auditTree(store, store.root), InvariantError);

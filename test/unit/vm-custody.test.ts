@@ -4,6 +4,7 @@ import { compareBytes } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
 import type { RandomBytes } from '../../common/crypto/sm2.ts';
 import { encodePoint, GENERATOR, modOrder } from '../../common/crypto/curve.ts';
+import { interpolateAtZero } from '../../common/crypto/custody/sharing.ts';
 import { sm2Address } from '../../common/crypto/sm2.ts';
 import {
   custodyDemandEntry,
@@ -24,6 +25,7 @@ import {
   sidecarHash,
 } from '../../common/protocol/transaction.ts';
 import { blockDue, executeBlock, genesisWrites } from '../../vm/index.ts';
+import { storedPoint } from '../../vm/custody/session.ts';
 import { CUSTODY_DEAL_MS, CUSTODY_DEMAND_MS, MAX_CAPSULES_PER_BLOCK } from '../../vm/limits.ts';
 import { Custodians, hexOf, holds, typesOf } from './vm-custodians.ts';
 import { people } from './vm-hospitals.ts';
@@ -127,6 +129,36 @@ t.test('four custodians make a key that none of them has', async (t) => {
   const left = [...world.state.range({ ...prefixRange(statePrefix.custodyDealings(id)), limit: 9 })];
   t.same(left, [], 'and its dealings are gone');
 });
+
+t.test('sixteen custodians make a key, with a dealer that cheats and one that is late', async (t) => {
+  const orgs = Array.from({ length: 16 }, (_, i) => `hospital-${String.fromCharCode(97 + i)}`);
+  const world = new World({}, {}, orgs);
+  const custodians = new Custodians(world);
+  custodians.announceAll();
+  t.match(custodians.session, { phase: 'deal', threshold: 11 });
+  const [cheat, victim, late] = ['hospital-c', 'hospital-n', 'hospital-p'] as const;
+  custodians.do(cheat, custodians.dealing(cheat, { victim }));
+  custodians.dealAll(orgs.filter((org) => org !== cheat && org !== late));
+  t.same(
+    typesOf(custodians.do(victim, custodians.complaint(victim, cheat))),
+    ['node.custodyComplain', 'custody.disqualified'],
+    'one may still deal',
+  );
+  t.same(typesOf(world.pass(CUSTODY_DEAL_MS)), ['custody.confirming']);
+  t.same(typesOf(custodians.confirmAll()).slice(-2), ['node.custodyConfirm', 'custody.active']);
+  t.match(custodians.epoch, { epoch: 1, threshold: 11, holders: { length: 16 } });
+  t.ok(holds(custodians), 'any eleven shares are of one key');
+  t.not(hexOf(encodePoint(interpolated(custodians, 10))), hexOf(custodians.epoch.key), 'ten are not');
+});
+
+/** At 0, through so many of the public shares. */
+function interpolated({ epoch }: Custodians, count: number) {
+  const indices = Array.from({ length: count }, (_, k) => k + 1);
+  return interpolateAtZero(
+    indices,
+    indices.map((k) => storedPoint(epoch.holders[k - 1]!.share)),
+  );
+}
 
 t.test('announcements', async (t) => {
   const custodians = founded();

@@ -115,6 +115,8 @@ export function nonce(): Uint8Array {
   return H('test-nonce', Uint8Array.of(nonces >> 8, nonces & 0xff)).slice(0, 16);
 }
 
+/** What peer ids are written in. */
+const BASE58 = '123456789ABCDEFGHJKLMNPQRSTUVWXYZ';
 export const ORGS = ['hospital-a', 'hospital-b', 'hospital-c', 'hospital-d'] as const;
 export const [A, B, C, D] = ORGS;
 
@@ -162,6 +164,7 @@ export class World {
   constructor(
     founders: Record<string, { org: string; roles: Role[]; tag?: string }> = {},
     params: Partial<ChainParams> = {},
+    orgs: readonly string[] = ORGS,
   ) {
     const accounts: Genesis['accounts'][number][] = [];
     const found = (name: string, orgId: string, roles: readonly Role[], personTag: Uint8Array): void => {
@@ -169,19 +172,19 @@ export class World {
       accounts.push({ publicKey: key.publicKey, orgId, personTag, roles });
       this.people.set(name, { ...key, id: sm2Address(key.publicKey), orgId, tag: personTag, custodial: false });
     };
-    for (const org of ORGS) found(`admin@${org.slice(-1)}`, org, ['org_admin'], tag(`admin ${org}`));
+    for (const org of orgs) found(`admin@${org.slice(-1)}`, org, ['org_admin'], tag(`admin ${org}`));
     for (const [name, { org, roles, tag: same }] of Object.entries(founders))
       found(name, org, roles, tag(same ?? name));
-    const validators = ORGS.map((orgId, i) => {
+    const validators = orgs.map((orgId, i) => {
       const { publicKey } = newKey();
-      return { orgId, publicKey, address: sm2Address(publicKey), peerId: `12D3KooWTest${i + 1}` };
+      return { orgId, publicKey, address: sm2Address(publicKey), peerId: `12D3KooWTest${BASE58[i]}` };
     });
     this.genesis = {
       version: 1,
       network: 'test',
       timeMs: START,
       params: { ...DEFAULT_CHAIN_PARAMS, ...params },
-      organisations: ORGS.map((orgId) => ({ orgId, name: orgId, custodianKey: newKey().publicKey })),
+      organisations: orgs.map((orgId) => ({ orgId, name: orgId, custodianKey: newKey().publicKey })),
       validators: validators.sort((x, y) => compareBytes(x.address, y.address)),
       accounts,
       observers: [],

@@ -13,6 +13,7 @@ import {
   MAX_STATE_VALUE_BYTES,
 } from '../../common/protocol/state-tree.ts';
 import type { StateWrite } from '../types.ts';
+import { hashNodes } from './hash-nodes.ts';
 import {
   EMPTY,
   encodeLeaf,
@@ -30,6 +31,7 @@ import {
   type RefSlot,
   type TreeRoot,
 } from './node.ts';
+import { Slab } from './slab.ts';
 import {
   childOf,
   expand,
@@ -100,6 +102,7 @@ export function applyWrites(
 class Batch {
   readonly #reader: NodeReader;
   readonly #stale: NodeRef[] = [];
+  readonly #slab = new Slab();
   #root: Node | null;
 
   constructor(reader: NodeReader, root: TreeRoot) {
@@ -190,6 +193,7 @@ class Batch {
       newNodes.push({ key: nodeKey(ref), bytes });
       return { bytes: encodeRef(ref), at: 0 };
     };
+    if (this.#root !== null) hashNodes(this.#root);
     const root = this.#root === null ? EMPTY : this.#store(this.#root, store);
     const ref = root === EMPTY ? EMPTY : refAt(root.bytes, root.at);
     return { root: ref, rootHash: rootHashOf(ref), newNodes, staleNodes: this.#stale };
@@ -202,7 +206,7 @@ class Batch {
     if (node.kind === 'leaf') {
       if (origin !== null) return { bytes: encodeRef(origin.ref), at: 0 };
       const hash = hashOf(node);
-      return store(hash, encodeLeaf(node.key, node.value, hash));
+      return store(hash, encodeLeaf(node.key, node.value, hash, this.#slab));
     }
     // A page in use begins with this node: whatever takes a node out of a page, or into another, retires the page.
     if (origin !== null && !origin.stale) return { bytes: encodeRef(origin.ref), at: 0 };
@@ -210,7 +214,7 @@ class Batch {
     const outer: RefSlot[] = [];
     this.#place(node, pageOfBit(node.bit), nodes, outer, store);
     const hash = hashOf(node);
-    return store(hash, encodePage(nodes, outer, hash));
+    return store(hash, encodePage(nodes, outer, hash, this.#slab, origin?.bytes));
   }
 
   /**

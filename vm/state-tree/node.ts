@@ -10,6 +10,7 @@
 
 import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
+import type { Slab } from './slab.ts';
 import { isStateKey, keyBit, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
 
 /** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
@@ -230,8 +231,9 @@ export function isLeaf(bytes: Uint8Array): boolean {
   return bytes[0] === KIND_LEAF;
 }
 
-export function encodeLeaf(key: Uint8Array, value: Uint8Array, hash: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES + 1 + key.length + value.length);
+/** @param slab where the bytes are cut from */
+export function encodeLeaf(key: Uint8Array, value: Uint8Array, hash: Uint8Array, slab: Slab): Uint8Array {
+  const bytes = slab.take(HEADER_BYTES + 1 + key.length + value.length);
   bytes[0] = KIND_LEAF;
   bytes[HEADER_BYTES] = key.length;
   bytes.set(key, HEADER_BYTES + 1);
@@ -279,10 +281,20 @@ export interface PageNode {
  * @param nodes inner nodes, the topmost first and every other one after its parent
  * @param outer their outer children in the order of keys
  * @param hash of the topmost node
+ * @param slab where the bytes are cut from
+ * @param before the page that this one comes instead of: as a rule it has the same inner nodes, and other references
  */
-export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[], hash: Uint8Array): Uint8Array {
+export function encodePage(
+  nodes: readonly PageNode[],
+  outer: readonly RefSlot[],
+  hash: Uint8Array,
+  slab: Slab,
+  before: Uint8Array | null = null,
+): Uint8Array {
   assert(nodes.length <= MAX_PAGE_NODES && outer.length === nodes.length + 1, 'state page: not a tree');
-  const bytes = new Uint8Array(NODES_AT + nodes.length * NODE_BYTES + outer.length * REF_BYTES);
+  const bytes = slab.take(NODES_AT + nodes.length * NODE_BYTES + outer.length * REF_BYTES);
+  const alike = before !== null && before.length === bytes.length ? before : null;
+  if (alike !== null) bytes.set(alike);
   bytes[0] = KIND_PAGE;
   bytes[COUNT_AT] = nodes.length;
   let at = NODES_AT;
@@ -293,7 +305,11 @@ export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[]
     bytes[at++] = right;
   }
   for (const { bytes: from, at: start } of outer) {
-    for (let index = start; index < start + REF_BYTES; index++) bytes[at++] = from[index] as number;
+    // What stands in the same place of the page before is here already.
+    if (from !== alike || start !== at) {
+      for (let index = 0; index < REF_BYTES; index++) bytes[at + index] = from[start + index] as number;
+    }
+    at += REF_BYTES;
   }
   writeU32be(bytes, 1, checksum(bytes, hash));
   return bytes;

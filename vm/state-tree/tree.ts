@@ -24,6 +24,7 @@ import {
 /** A stored node that was read, and whether the tree has gone on without it. */
 export interface Origin {
   readonly ref: NodeRef;
+  readonly bytes: Uint8Array;
   stale: boolean;
 }
 
@@ -68,7 +69,7 @@ export type Node = Stub | Leaf | Inner;
 export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
   const node = openNode(reader, stub);
   const ref = refAt(stub.bytes, stub.at);
-  const origin: Origin = { ref, stale: false };
+  const origin: Origin = { ref, bytes: node.bytes, stale: false };
   if (node.kind === 'leaf') return { kind: 'leaf', key: node.key, value: node.value, hash: ref.hash, origin };
   const top = expandInner(node.bytes, node.count, 0, above, origin);
   top.hash = ref.hash;

@@ -1,5 +1,6 @@
 /** The scenarios. Each says what it must show; docs/resilience.md has the figures that were seen. */
 import { Prng } from '../../sim/prng.ts';
+import { membersWithShares, sevenFounders } from './custody-scenarios.ts';
 import type { Scenario, Step } from './scenario.ts';
 
 const FOUR = [0, 1, 2, 3] as const;
@@ -338,5 +339,7 @@ export const scenarios = (seed: number, count: number | null): Readonly<Record<s
   backup: backupRestored,
   twin: keyTwice,
   members: comeAndGo,
+  'custody-seven': sevenFounders,
+  'custody-members': membersWithShares,
   'catch-up': catchUp(count ?? 500),
 });

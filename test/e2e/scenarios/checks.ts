@@ -6,7 +6,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ChainView, Home, meetNode, RpcClient } from '../../../client/index.ts';
 import type { Scenario } from './scenario.ts';
-import type { Stage, StageNode } from './stage.ts';
+import type { Stage } from './stage.ts';
+import type { StageNode } from './stage-node.ts';
 
 /** Pages and batches, as the RPC bounds them. */
 const HEADERS_PER_PAGE = 100;

@@ -7,25 +7,37 @@ import { hexToBytes } from '../../../common/bytes.ts';
 import { decodeTrusted } from '../../../common/codec.ts';
 import { sm2Address } from '../../../common/crypto/sm2.ts';
 import { createOpensslSigner } from '../../../common/native/sm2-openssl.ts';
+import { readKeystore } from '../../../common/native/keystore.ts';
 import { newPrivateKey } from '../../../common/native/sm2-select.ts';
 import { nodeCard } from '../../../common/protocol/member.ts';
+import type { Proposal } from '../../../common/protocol/transaction.ts';
 import type { Hospital } from '../../../scripts/devnet/devnet.ts';
 import { freePorts } from '../../../scripts/devnet/processes.ts';
 import type { Writer } from './load.ts';
+import { confirming } from './operators.ts';
 import type { Stage } from './stage.ts';
 
 const COMMAND_LINE = join(import.meta.dirname, '..', '..', '..', 'client', 'cli', 'main.ts');
 const CARD_FILE = 'node-card.json';
 
-/** Makes the folder, as the newcomer's operator does, with the node of a member to ask. */
-async function makeFolder(stage: Stage, { orgId, dir, rpcPort }: Hospital, p2pPort: number): Promise<void> {
+/**
+ * Makes the folder, as the newcomer's operator does, with the node of a member to ask.
+ * @returns the key of its custodian; null where it has none
+ */
+async function makeFolder(
+  stage: Stage,
+  { orgId, dir, rpcPort }: Hospital,
+  p2pPort: number,
+): Promise<Uint8Array | null> {
   const args = ['--home', join(stage.dir, 'people', orgId), '--rpc', stage.node(0).hospital.rpcUrl];
   const folder = ['--org', orgId, '--dir', dir, '--address', `/ip4/127.0.0.1/tcp/${p2pPort}`];
+  const custodian = stage.hasCustodians ? [] : ['--no-custodian'];
   await promisify(execFile)(
     process.execPath,
-    [COMMAND_LINE, ...args, 'node', 'join', ...folder, '--rpc-port', `${rpcPort}`, '--no-custodian'],
+    [COMMAND_LINE, ...args, 'node', 'join', ...folder, '--rpc-port', `${rpcPort}`, ...custodian],
     { env: stage.env },
   );
+  return stage.hasCustodians ? (await readKeystore(join(dir, 'keys', 'custodian.json'))).publicKey : null;
 }
 
 /** What the newcomer sends to the members; the chain checks it. */
@@ -47,27 +59,60 @@ export async function joinByVote(stage: Stage, indices: readonly number[]): Prom
     const writer: Writer = { orgId, signer: createOpensslSigner(newPrivateKey()) };
     return { index, hospital, writer, p2pPort: ports[2 * i + 1] as number };
   });
-  await votes.enact(newcomers.map(({ writer }) => votes.founding(writer)));
+  const founding: Proposal[] = [];
+  for (const { hospital, writer, p2pPort } of newcomers) {
+    founding.push(votes.founding(writer, await makeFolder(stage, hospital, p2pPort)));
+  }
+  await votes.enact(founding);
   const cards = [];
-  for (const { index, hospital, p2pPort } of newcomers) {
-    await makeFolder(stage, hospital, p2pPort);
-    (await stage.add(index, hospital)).start();
+  for (const { index, hospital } of newcomers) {
+    const node = await stage.add(index, hospital);
+    node.start();
+    if (stage.hasCustodians) await node.custodian.run('own');
     cards.push(await readCard(hospital));
   }
   await votes.enact(cards.map(({ card, possession }) => ({ kind: 'admitObserver', card, possession })));
-  await votes.enact(
-    cards.map(({ card }) => ({ kind: 'addValidator', orgId: card.orgId, address: sm2Address(card.publicKey) })),
+  await changeSet(
+    stage,
+    cards.map(({ card }, i) => ({
+      proposal: { kind: 'addValidator', orgId: card.orgId, address: sm2Address(card.publicKey) },
+      done: () => votes.joined((newcomers[i] as (typeof newcomers)[number]).writer),
+    })),
   );
-  for (const { writer } of newcomers) votes.joined(writer);
+}
+
+interface SetChange {
+  readonly proposal: Proposal;
+  /** In effect: who votes from now on has changed. */
+  done(): void;
+}
+
+/**
+ * With custodians one after the other: shares go to one set at a time, and a change that is due meanwhile is looked at again
+ * a minute later.
+ */
+async function changeSet(stage: Stage, changes: readonly SetChange[]): Promise<void> {
+  const { votes } = stage;
+  const steps = stage.hasCustodians ? changes.map((change) => [change]) : [changes];
+  for (const together of steps) {
+    await confirming(stage, votes.enact(together.map(({ proposal }) => proposal)));
+    for (const { done } of together) done();
+  }
 }
 
 /** Voted out first, and stopped when that is in effect: nobody waits for a node that is gone. */
 export async function leaveByVote(stage: Stage, indices: readonly number[]): Promise<void> {
   const leaving = indices.map((index) => stage.node(index));
-  await stage.votes.enact(leaving.map(({ name }) => ({ kind: 'removeValidator', orgId: name })));
+  await changeSet(
+    stage,
+    leaving.map(({ name }) => ({
+      proposal: { kind: 'removeValidator', orgId: name },
+      done: () => stage.votes.left(name),
+    })),
+  );
   for (const node of leaving) {
-    stage.votes.left(node.name);
     await node.stop();
+    await node.custodian.kill();
     node.watch.close();
   }
 }

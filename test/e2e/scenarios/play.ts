@@ -6,13 +6,15 @@ import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pass } from 'node:timers/promises';
 import { RpcClient } from '../../../client/index.ts';
-import { unreachable } from '../../../common/errors.ts';
 import { lastLines } from '../../../scripts/devnet/processes.ts';
 import { until } from '../until.ts';
 import { checkAll } from './checks.ts';
+import { CustodySteps } from './custody-steps.ts';
 import { joinByVote, leaveByVote } from './joining.ts';
-import type { Limit, Scenario, Step, Who } from './scenario.ts';
-import { Stage, type StageNode } from './stage.ts';
+import { brokenLimits, type Figures, spread } from './figures.ts';
+import type { Scenario, Step, Who } from './scenario.ts';
+import { Stage } from './stage.ts';
+import type { StageNode } from './stage-node.ts';
 
 /** For whatever must come about: a node that starts on a busy machine takes longer than any figure may show. */
 const DEADLINE_MS = 120_000;
@@ -21,8 +23,6 @@ const BLOCKS_IN_DEADLINE = 100;
 const LEVEL_WITHIN = 2;
 /** As scenario-node.ts has it. */
 const CLOCK_FILE = 'clock-offset-ms';
-
-export type Figures = ReadonlyMap<string, readonly number[]>;
 
 export interface Outcome {
   readonly figures: Figures;
@@ -41,12 +41,14 @@ class Play {
   readonly #scenario: Scenario;
   readonly #figures = new Map<string, number[]>();
   readonly #mayEndWith: ReadonlySet<string>;
+  readonly #custody: CustodySteps;
   #markMs = 0;
 
   constructor(stage: Stage, scenario: Scenario) {
     this.#stage = stage;
     this.#scenario = scenario;
     this.#mayEndWith = new Set(scenario.mayEndWith);
+    this.#custody = new CustodySteps(stage, (figure, value) => this.#note(figure, value));
   }
 
   get figures(): Figures {
@@ -158,9 +160,16 @@ class Play {
         return this.#vote(step, joinByVote);
       case 'leave':
         return this.#vote(step, leaveByVote);
+      case 'meanwhile':
+        await Promise.all([this.step(step.whole), this.#steps(step.steps)]);
+        return;
       default:
-        return unreachable(step);
+        return this.#custody.step(step);
     }
+  }
+
+  async #steps(steps: readonly Step[]): Promise<void> {
+    for (const step of steps) await this.step(step);
   }
 
   #recover({ nodes: wanted, figure }: Extract<Step, { do: 'recover' }>): Promise<void> {
@@ -306,32 +315,12 @@ async function isReady({ hospital }: StageNode): Promise<boolean> {
   }
 }
 
-/** Limits that the figures do not keep, in words. */
-function brokenLimits(limits: readonly Limit[], figures: Figures, slack: number): readonly string[] {
-  const of = (figure: string): readonly number[] => {
-    const values = figures.get(figure);
-    if (values === undefined) throw new Error(`no step has measured "${figure}"`);
-    return values;
-  };
-  const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
-  return limits.flatMap((limit) => {
-    if ('atMost' in limit) {
-      const most = Math.max(...of(limit.figure));
-      const bound = limit.atMost * slack;
-      return most <= bound ? [] : [`${limit.figure}: ${most.toFixed(0)} ms, which is more than ${bound} ms`];
-    }
-    const [part, whole] = [of(limit.figure), of(limit.per)];
-    const ratio = sum(part) / part.length / (sum(whole) / whole.length);
-    const bound = limit.atLeast / slack;
-    return ratio >= bound ? [] : [`${limit.figure}: ${ratio.toFixed(2)} of ${limit.per}, which is less than ${bound}`];
-  });
-}
-
 /** Plays a scenario from its first step to the last check. @throws Error when a step does not come about */
 export async function play(scenario: Scenario, { slack, say }: PlayOptions): Promise<Outcome> {
   const stage = await Stage.open({
     nodes: scenario.nodes,
     wired: scenario.network === 'wired',
+    custodians: scenario.custodians === true,
     smallDisks: scenario.smallDisks ?? [],
   });
   try {
@@ -361,9 +350,3 @@ ${ends(stage)}`,
 /** The last that each node said, for whoever has to find out what went wrong. */
 const ends = (stage: Stage): string =>
   stage.nodes.map(({ hospital, logFile }) => `--- ${hospital.orgId}\n${lastLines(logFile)}`).join('\n');
-
-function spread(values: readonly number[]): string {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): string => (sorted[Math.floor(share * (sorted.length - 1))] as number).toFixed(0);
-  return sorted.length === 1 ? at(0) : `min ${at(0)}, median ${at(0.5)}, max ${at(1)} (${sorted.length} times)`;
-}

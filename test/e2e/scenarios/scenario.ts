@@ -68,7 +68,39 @@ export type Step =
   | { readonly do: 'startTwin'; readonly node: number }
   | { readonly do: 'endTwin' }
   /** Organisations that were not there come in by vote, each with a node that becomes a validator; or go. */
-  | { readonly do: 'join' | 'leave'; readonly nodes: readonly number[]; readonly figure?: string };
+  | { readonly do: 'join' | 'leave'; readonly nodes: readonly number[]; readonly figure?: string }
+  /** The steps, one after the other, while the whole is under way. */
+  | { readonly do: 'meanwhile'; readonly whole: Step; readonly steps: readonly Step[] }
+  | CustodyStep;
+
+/** What custodians are done to, and what must come of it; only where the scenario has `custodians`. */
+export type CustodyStep =
+  /** kill -9 of the custodians that run at these hospitals, and this in their place; waits until it listens. */
+  | { readonly do: 'custodians'; readonly nodes: readonly number[]; readonly run: CustodianProgram }
+  /** Waits until each of these nodes shows this epoch and no session; the public key is that of the first epoch. */
+  | {
+      readonly do: 'sharedKey';
+      readonly nodes: readonly number[];
+      readonly epoch: number;
+      /** How many of the nodes' hospitals release a key. */
+      readonly threshold: number;
+      readonly figure?: string;
+    }
+  /** The chain has convicted the dealers of these hospitals, and no others, since the genesis. */
+  | { readonly do: 'convicted'; readonly nodes: readonly number[] }
+  /** A record is written at the hospital of node 0, sealed under the shared key, and replicated. */
+  | { readonly do: 'write'; readonly record: string }
+  /** Asked for, approved, opened by as many shares as the threshold says, and compared; all of the reading through this node. */
+  | { readonly do: 'read'; readonly record: string; readonly at: number; readonly figure?: string }
+  /** The same request comes to nothing: too few custodians release the key. */
+  | { readonly do: 'notReleased'; readonly record: string; readonly at: number }
+  /** A new grant; of this hospital's custodian, another's node says this. Only where it takes all that run. */
+  | { readonly do: 'shareRefused'; readonly node: number; readonly record: string; readonly code: string }
+  /** Copies the custodian's sealed folder; or puts the copy in its place, and keeps what was there. */
+  | { readonly do: 'keepShares' | 'swapShares'; readonly node: number };
+
+/** `own` is the product's; the others are hostile, and speak the same protocol. */
+export type CustodianProgram = 'own' | 'cheating dealer' | 'superseded share' | 'none';
 
 /** What a slow link does to what passes. TCP hides loss: what is lost comes late, with all that is behind it. */
 export interface Link {
@@ -89,6 +121,8 @@ export interface Scenario {
   readonly nodes: number;
   /** `direct`: nodes dial each other. `wired`: through something that can be cut and slowed down. */
   readonly network: 'direct' | 'wired';
+  /** Hospitals that join run custodians too, and each hospital's operator confirms the sets of those that vote. */
+  readonly custodians?: true;
   /** Nodes whose data lies on a small disk of its own: a mount, which takes root. */
   readonly smallDisks?: readonly number[];
   readonly steps: readonly Step[];

@@ -3,6 +3,7 @@
  * commit. All of it ends with `close`, and with this process, whatever happens.
  */
 import '../../untraced.ts';
+import '../ends-with-signal.ts';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -10,161 +11,80 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { H } from '../../../common/crypto/hash.ts';
-import { createOpensslSigner } from '../../../common/native/sm2-openssl.ts';
-import { newPrivateKey } from '../../../common/native/sm2-select.ts';
 import { genesisHash } from '../../../common/protocol/genesis.ts';
 import { GENESIS_FILE, parseGenesisFile } from '../../../config/genesis-file.ts';
 import { NODE_CONFIG_FILE } from '../../../config/node-config.ts';
-import { ChainView, Home, meetNode, RpcClient } from '../../../client/index.ts';
+import { ChainView, Home, meetNode, type PinnedNode, RpcClient, type UnlockedKey } from '../../../client/index.ts';
 import { childEnvironment, Devnet, type Hospital } from '../../../scripts/devnet/devnet.ts';
-import { freePorts, lastLines, type Service, startService, stopService } from '../../../scripts/devnet/processes.ts';
+import { freePorts } from '../../../scripts/devnet/processes.ts';
+import { newKey, People, Person, type Place } from '../people.ts';
 import { HeadWatch } from './head-watch.ts';
 import { Load, type Writer } from './load.ts';
-import { SmallDisk } from './small-disk.ts';
+import { StageNode } from './stage-node.ts';
 import { Votes } from './votes.ts';
 import { Wires } from './wires.ts';
 
-const NODE_SCRIPT = join(import.meta.dirname, 'scenario-node.ts');
-/** As `emrchain init` has it, and where a copy of it goes. */
-const DATA = 'data';
-const BACKUP = 'data-backup';
 /** Watching and checking must not be what the limit for strangers is about. */
 const CALLS_PER_MINUTE = 10_000_000;
 /** Heights for which the time of their first sight is kept. */
 const KEPT_SIGHTS = 50_000;
 
-/** One hospital's node: a process, or none at the moment. */
-export class StageNode {
-  readonly index: number;
-  readonly name: string;
-  readonly hospital: Hospital;
-  readonly watch: HeadWatch;
-  readonly disk: SmallDisk;
-  readonly #env: NodeJS.ProcessEnv;
-  #service: Service | null = null;
-  #frozen = false;
-
-  constructor(index: number, hospital: Hospital, env: NodeJS.ProcessEnv, watch: HeadWatch) {
-    this.index = index;
-    this.name = hospital.orgId;
-    this.hospital = hospital;
-    this.disk = new SmallDisk(join(hospital.dir, DATA));
-    this.watch = watch;
-    this.#env = env;
-  }
-
-  get logFile(): string {
-    return join(this.hospital.dir, 'node.log');
-  }
-
-  get isRunning(): boolean {
-    return this.#service !== null && this.#service.exitCode() === null;
-  }
-
-  /** Code with which it ended by itself; null while it runs, or when it was told to end. */
-  get exitCode(): number | null {
-    return this.#service?.exitCode() ?? null;
-  }
-
-  /** Runs, and gets time of a processor. */
-  get isActive(): boolean {
-    return this.isRunning && !this.#frozen;
-  }
-
-  start(): void {
-    if (this.isRunning) throw new Error(`${this.name} runs already`);
-    const { dir } = this.hospital;
-    this.#frozen = false;
-    this.#service = startService(this.name, NODE_SCRIPT, ['--dir', dir], this.logFile, this.#env);
-  }
-
-  async kill(): Promise<void> {
-    this.#service?.kill('SIGKILL');
-    await this.#service?.ended;
-    this.#service = null;
-  }
-
-  async stop(): Promise<void> {
-    if (this.#service !== null) await stopService(this.#service);
-    this.#service = null;
-  }
-
-  freeze(frozen: boolean): void {
-    this.#frozen = frozen;
-    this.#service?.kill(frozen ? 'SIGSTOP' : 'SIGCONT');
-  }
-
-  async backUp(): Promise<void> {
-    const { dir } = this.hospital;
-    await rm(join(dir, BACKUP), { recursive: true, force: true });
-    await cp(join(dir, DATA), join(dir, BACKUP), { recursive: true });
-  }
-
-  async restore(): Promise<void> {
-    const { dir } = this.hospital;
-    await rm(join(dir, DATA), { recursive: true });
-    await cp(join(dir, BACKUP), join(dir, DATA), { recursive: true });
-  }
-
-  /** At once, for who cannot wait: works on a frozen process as well. */
-  end(): void {
-    this.watch.close();
-    if (this.isRunning) this.#service?.kill('SIGKILL');
-  }
-
-  /** @throws Error when it has ended, which nobody asked for */
-  requireRunning(): void {
-    if (this.#service === null || this.isRunning) return;
-    throw new Error(`${this.name} ended with ${this.exitCode}:\n${lastLines(this.logFile)}`);
-  }
-}
-
 export interface StageOptions {
   readonly nodes: number;
   readonly wired: boolean;
+  readonly custodians: boolean;
   readonly smallDisks: readonly number[];
 }
 
 interface Made {
+  readonly dir: string;
+  readonly chainId: Uint8Array;
+  readonly admins: readonly UnlockedKey[];
+  readonly custodians: boolean;
   readonly hospitals: readonly Hospital[];
   readonly wires: Wires | null;
 }
 
-export class Stage {
+export class Stage implements Place {
   readonly dir: string;
+  /** Whether hospitals that join have custodians too. */
+  readonly hasCustodians: boolean;
   readonly load: Load;
   /** What every process of the network is started with. */
   readonly env: NodeJS.ProcessEnv;
   /** When each height was first seen at any node, by the monotonic clock. */
   readonly sights = new Map<number, number>();
+  readonly #admins: readonly UnlockedKey[];
   readonly #writers: readonly Writer[];
   readonly #nodes: StageNode[] = [];
   readonly #wires: Wires | null;
   #twin: StageNode | null = null;
   #votes: Votes | null = null;
 
-  private constructor(dir: string, chainId: Uint8Array, writers: readonly Writer[], made: Made) {
+  private constructor({ dir, chainId, admins, custodians, hospitals, wires }: Made) {
     this.dir = dir;
+    this.hasCustodians = custodians;
     this.env = childEnvironment(dir);
-    this.#writers = writers;
-    this.#wires = made.wires;
-    this.#nodes = made.hospitals.map((hospital, index) => this.#nodeOf(index, hospital));
+    this.#admins = admins;
+    this.#writers = hospitals.map(({ orgId }, i) => ({ orgId, signer: (admins[i] as UnlockedKey).signer }));
+    this.#wires = wires;
+    this.#nodes = hospitals.map((hospital, index) => this.#nodeOf(index, hospital));
     this.load = new Load(
       chainId,
-      writers,
-      made.hospitals.map(({ rpcUrl }) => rpcUrl),
+      this.#writers,
+      hospitals.map(({ rpcUrl }) => rpcUrl),
     );
   }
 
-  static async open({ nodes: count, wired, smallDisks }: StageOptions): Promise<Stage> {
+  static async open({ nodes: count, wired, custodians, smallDisks }: StageOptions): Promise<Stage> {
     const dir = await mkdtemp(join(tmpdir(), 'emrchain-scenario-'));
     const removeAll = (): void => rmSync(dir, { recursive: true, force: true });
     process.once('exit', removeAll);
-    const signers = Array.from({ length: count }, () => createOpensslSigner(newPrivateKey()));
+    const admins = Array.from({ length: count }, (_, i) => newKey(`admin-${i}`));
     await Devnet.prepare(dir);
     const { hospitals } = await Devnet.create(
       dir,
-      signers.map(({ publicKey }) => ({ publicKey, personTag: H('scenario-person', randomBytes(16)) })),
+      admins.map(({ publicKey }) => ({ publicKey, personTag: H('scenario-person', randomBytes(16)) })),
       0,
     );
     const wires = await configure(hospitals, wired);
@@ -172,8 +92,7 @@ export class Stage {
       GENESIS_FILE,
       await readFile(join((hospitals[0] as Hospital).dir, GENESIS_FILE), 'utf8'),
     );
-    const writers = hospitals.map(({ orgId }, i) => ({ orgId, signer: signers[i] as (typeof signers)[number] }));
-    const stage = new Stage(dir, genesisHash(genesis), writers, { hospitals, wires });
+    const stage = new Stage({ dir, chainId: genesisHash(genesis), admins, custodians, hospitals, wires });
     process.off('exit', removeAll);
     process.once('exit', stage.#endAtOnce);
     for (const index of smallDisks) await stage.node(index).disk.mount();
@@ -199,6 +118,10 @@ export class Stage {
     return this.#nodes;
   }
 
+  get hospitals(): readonly Hospital[] {
+    return this.#nodes.map(({ hospital }) => hospital);
+  }
+
   /** A node that joins a network that runs; its folder is there. Not started yet. */
   async add(index: number, hospital: Hospital): Promise<StageNode> {
     if (index !== this.#nodes.length) throw new Error(`the next node is ${this.#nodes.length}`);
@@ -218,6 +141,17 @@ export class Stage {
     const rpc = new RpcClient(this.node(0).hospital.rpcUrl);
     const view = new ChainView(rpc, await meetNode(new Home(join(this.dir, 'people', 'voters')), rpc));
     this.#votes ??= new Votes(view, this.#writers);
+  }
+
+  /** The founders' administrators, and whom they enrol. All nodes must run. */
+  async people(): Promise<People> {
+    const home = new Home(join(this.dir, 'people', 'everybody'));
+    const pinned: PinnedNode[] = [];
+    for (const { rpcUrl } of this.hospitals) pinned.push(await meetNode(home, new RpcClient(rpcUrl)));
+    const admins = this.#admins.map((key, i) => {
+      return new Person(key.name, key, this, this.node(i).hospital, pinned[i] as PinnedNode);
+    });
+    return new People(this, admins, pinned);
   }
 
   get wires(): Wires {
@@ -269,7 +203,7 @@ export class Stage {
     process.off('exit', this.#endAtOnce);
     const all = this.#twin === null ? this.nodes : [...this.nodes, this.#twin];
     for (const node of all) node.end();
-    await Promise.all(all.map((node) => node.kill()));
+    await Promise.all(all.flatMap((node) => [node.kill(), node.custodian.kill()]));
     for (const { disk } of this.nodes) disk.unmount();
     this.#wires?.close();
     await rm(this.dir, { recursive: true, force: true });

@@ -56,11 +56,11 @@ export class Votes {
     if (found.status !== 'effective') throw new Error(`${kind} is ${found.status}: ${found.reason}`);
   }
 
-  /** An organisation with its first administrator. */
-  founding({ orgId, signer }: Writer): Proposal {
+  /** An organisation with its first administrator. @param custodianKey null where it runs no custodian */
+  founding({ orgId, signer }: Writer, custodianKey: Uint8Array | null): Proposal {
     const { publicKey } = signer;
     const admin = { publicKey, personTag: new Uint8Array(randomBytes(32)), possession: new Uint8Array(64) };
-    const draft = { kind: 'addOrganisation' as const, orgId, name: orgId, custodianKey: null, admin };
+    const draft = { kind: 'addOrganisation' as const, orgId, name: orgId, custodianKey, admin };
     const statement = enrolmentPossessionHash(this.#view.node.chainId, firstAdminEnrolment(draft));
     return { ...draft, admin: { ...admin, possession: signer.sign(statement) } };
   }

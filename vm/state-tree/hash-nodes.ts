@@ -1,0 +1,161 @@
+/**
+ * Hashes all that a batch has changed, from the leaves up, many nodes at a time: level by level, since a node takes in the
+ * hashes of its children. The encodings lie in the memory of the lanes, where each digest goes straight into the encoding
+ * of its parent. What is hashed is defined in common/protocol/state-tree.ts, and `hashOf` does the same one by one.
+ */
+
+import { blocksOf, createSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
+import { INNER_ENCODING, LEAF_ENCODING_HEAD } from '../../common/protocol/state-tree.ts';
+import { pageOfBit, REF_HASH_AT } from './node.ts';
+import type { Inner, Leaf, Node } from './tree.ts';
+
+const BLOCK_BYTES = 64;
+const HASH_BYTES = 32;
+const { bitAt, leftAt, rightAt } = INNER_ENCODING;
+const INNER_BLOCKS = blocksOf(INNER_ENCODING.bytes);
+const HEAD_BYTES = LEAF_ENCODING_HEAD.length;
+
+/** The encoding of an inner node with its padding; bit and hashes are still to come. */
+const INNER_BLANK = ((): Uint8Array => {
+  const blank = new Uint8Array(INNER_BLOCKS * BLOCK_BYTES);
+  blank.set(INNER_ENCODING.blank());
+  blank[INNER_ENCODING.bytes] = 0x80;
+  const bits = INNER_ENCODING.bytes * 8;
+  blank[blank.length - 2] = bits >>> 8;
+  blank[blank.length - 1] = bits;
+  return blank;
+})();
+
+// Made by the first batch; undefined before it. All hashing is synchronous: one set of lanes does.
+let shared: Sm3Lanes | null | undefined;
+
+/**
+ * Fills in the hashes of leaves and of the topmost nodes of pages, as far as they are not known yet: those that are stored.
+ * Does nothing where there are no lanes, or where the batch is too large for their memory: `hashOf` computes what is missing.
+ */
+export function hashNodes(root: Node): void {
+  if (root.kind === 'stub' || root.hash !== null) return;
+  shared ??= createSm3Lanes();
+  if (shared === null) return;
+  shared.clear();
+  const batch = new HashBatch(shared);
+  if (batch.collect(root)) batch.hash();
+}
+
+/** Jobs for the lanes: addresses of message and digest, one after the other. */
+type Jobs = number[];
+
+class HashBatch {
+  readonly #lanes: Sm3Lanes;
+  /** By their number of blocks. */
+  readonly #values: Jobs[] = [];
+  readonly #leaves: Jobs[] = [];
+  /** Inner nodes by how many of them are below, on the longest way down: 1 and more. */
+  readonly #levels: Jobs[] = [];
+  /** Whose hash is wanted, and where it will be. */
+  readonly #wanted: (Leaf | Inner)[] = [];
+  readonly #hashesAt: number[] = [];
+  #isFull = false;
+
+  constructor(lanes: Sm3Lanes) {
+    this.#lanes = lanes;
+  }
+
+  /** @returns false when there is no room for all of it */
+  collect(root: Leaf | Inner): boolean {
+    this.#node(root, this.#take(HASH_BYTES), -1);
+    return !this.#isFull;
+  }
+
+  hash(): void {
+    const lanes = this.#lanes;
+    for (const groups of [this.#values, this.#leaves]) {
+      groups.forEach((jobs, blocks) => lanes.hash(jobs, blocks));
+    }
+    for (const jobs of this.#levels) if (jobs !== undefined) lanes.hash(jobs, INNER_BLOCKS);
+    for (let index = 0; index < this.#wanted.length; index++) {
+      const at = this.#hashesAt[index] as number;
+      (this.#wanted[index] as Leaf | Inner).hash = lanes.bytes.slice(at, at + HASH_BYTES);
+    }
+  }
+
+  #take(lengthBytes: number): number {
+    const at = this.#lanes.take(lengthBytes);
+    if (at === 0) this.#isFull = true;
+    return at;
+  }
+
+  /**
+   * @param hashAt where the node's hash shall go
+   * @param page that of its parent
+   * @returns its level, 0 for a leaf. Recursion is bounded by the depth of the tree
+   */
+  #node(node: Leaf | Inner, hashAt: number, page: number): number {
+    if (node.kind === 'leaf') {
+      this.#want(node, hashAt);
+      this.#leaf(node, hashAt);
+      return 0;
+    }
+    const own = pageOfBit(node.bit);
+    if (own !== page) this.#want(node, hashAt);
+    const at = this.#take(INNER_BLANK.length);
+    if (this.#isFull) return 0;
+    const { bytes } = this.#lanes;
+    bytes.set(INNER_BLANK, at);
+    bytes[at + bitAt] = node.bit >>> 8;
+    bytes[at + bitAt + 1] = node.bit;
+    const below = Math.max(this.#child(node.left, at + leftAt, own), this.#child(node.right, at + rightAt, own));
+    push(this.#levels, below + 1, at, hashAt);
+    return below + 1;
+  }
+
+  /** A child's hash to where its parent wants it: now, or when it is computed. */
+  #child(child: Node, hashAt: number, page: number): number {
+    if (child.kind !== 'stub' && child.hash === null) return this.#node(child, hashAt, page);
+    const from = child.kind === 'stub' ? child.bytes : (child.hash as Uint8Array);
+    const start = child.kind === 'stub' ? child.at + REF_HASH_AT : 0;
+    const { bytes } = this.#lanes;
+    for (let index = 0; index < HASH_BYTES; index++) bytes[hashAt + index] = from[start + index] as number;
+    return 0;
+  }
+
+  #leaf({ key, value }: Leaf, hashAt: number): void {
+    const length = HEAD_BYTES + 4 + key.length + 4 + HASH_BYTES;
+    const blocks = blocksOf(length);
+    const at = this.#take(blocks * BLOCK_BYTES);
+    const valueBlocks = blocksOf(value.length);
+    const valueAt = this.#take(valueBlocks * BLOCK_BYTES);
+    if (this.#isFull) return;
+    const lanes = this.#lanes;
+    const { bytes } = lanes;
+    bytes.set(LEAF_ENCODING_HEAD, at);
+    const keyAt = putLength(bytes, at + HEAD_BYTES, key.length);
+    bytes.set(key, keyAt);
+    const valueHashAt = putLength(bytes, keyAt + key.length, HASH_BYTES);
+    lanes.pad(at, length);
+    bytes.set(value, valueAt);
+    lanes.pad(valueAt, value.length);
+    push(this.#values, valueBlocks, valueAt, valueHashAt);
+    push(this.#leaves, blocks, at, hashAt);
+  }
+
+  #want(node: Leaf | Inner, hashAt: number): void {
+    this.#wanted.push(node);
+    this.#hashesAt.push(hashAt);
+  }
+}
+
+function push(groups: Jobs[], group: number, messageAt: number, hashAt: number): void {
+  const jobs = groups[group];
+  if (jobs === undefined) groups[group] = [messageAt, hashAt];
+  else jobs.push(messageAt, hashAt);
+}
+
+/** A length of 4 bytes, big-endian, below 65,536. @returns where what it is of begins */
+function putLength(bytes: Uint8Array, at: number, length: number): number {
+  bytes[at] = 0;
+  bytes[at + 1] = 0;
+  bytes[at + 2] = length >>> 8;
+  bytes[at + 3] = length;
+  return at + 4;
+}
