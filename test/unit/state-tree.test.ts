@@ -46,7 +46,7 @@ import {
 import { hashNodes } from '../../vm/state-tree/hash-nodes.ts';
 import { encodeLeaf } from '../../vm/state-tree/node.ts';
 import { Slab } from '../../vm/state-tree/slab.ts';
-import { expand, hashOf, type Inner, type Leaf, stubOf } from '../../vm/state-tree/tree.ts';
+import { childOf, expand, hashOf, type Inner, type Leaf, setChild, stubOf } from '../../vm/state-tree/tree.ts';
 import type { StateWrite } from '../../vm/types.ts';
 
 /** Numbers that look random and are the same for a seed in every run (mulberry32). */
@@ -80,10 +80,11 @@ function unhashed(store: Store, next: Random): Leaf | Inner {
   const open = (node: Leaf | Inner): Leaf | Inner => {
     node.hash = null;
     if (node.kind === 'leaf') return node;
-    for (const side of ['left', 'right'] as const) {
-      const child = node[side];
-      if (child.kind !== 'stub') open(child);
-      else if (next(4) > 0) node[side] = open(expand(store, child, node.bit));
+    for (const side of [0, 1] as const) {
+      // What is left as it stands in the page has its hash there.
+      if (next(4) === 0) continue;
+      const child = childOf(node, side);
+      setChild(node, side, open(child.kind === 'stub' ? expand(store, child, node.bit) : child));
     }
     return node;
   };

@@ -25,10 +25,14 @@ import {
   nodeKey,
   type NodeRef,
   OUTER,
+  outerAt,
+  pageChild,
   pageOfBit,
   type PageNode,
+  putRef,
   refAt,
   type RefSlot,
+  sealPage,
   type TreeRoot,
 } from './node.ts';
 import { Slab } from './slab.ts';
@@ -142,7 +146,7 @@ class Batch {
       return;
     }
     // An inner node has two children, always: the other one takes its place.
-    this.#retire(parent.origin);
+    this.#reshape(parent.origin);
     const sibling = childOf(parent, keyBit(key, parent.bit) === 0 ? 1 : 0);
     this.#attach(path, key, sibling);
   }
@@ -157,7 +161,7 @@ class Batch {
     assert(other !== null && other.kind !== 'stub', 'the search left its path unread');
     const leaf = newLeaf(key, value);
     const [left, right] = keyBit(key, bit) === 0 ? [leaf, other] : [other, leaf];
-    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null });
+    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null, index: 0 });
   }
 
   /** Makes `node` what the path leads to in the direction of `key`. */
@@ -166,6 +170,13 @@ class Batch {
     if (parent === undefined) this.#root = node;
     else setChild(parent, keyBit(key, parent.bit), node);
     this.#touch(path);
+    if (parent !== undefined) this.#reshape(parent.origin);
+  }
+
+  /** The page is left behind, and no other one has just its inner nodes. */
+  #reshape(origin: Origin | null): void {
+    if (origin !== null) origin.reshaped = true;
+    this.#retire(origin);
   }
 
   #touch(path: readonly Inner[]): void {
@@ -210,11 +221,42 @@ class Batch {
     }
     // A page in use begins with this node: whatever takes a node out of a page, or into another, retires the page.
     if (origin !== null && !origin.stale) return { bytes: encodeRef(origin.ref), at: 0 };
+    const bytes =
+      origin !== null && !origin.reshaped && node.index === 0
+        ? this.#likeBefore(node, origin, store)
+        : this.#newPage(node, store);
+    const hash = hashOf(node);
+    sealPage(bytes, hash);
+    return store(hash, bytes);
+  }
+
+  /** The page that a node was read from, with the references that have changed. */
+  #likeBefore(node: Inner, origin: Origin, store: Store): Uint8Array {
+    const bytes = this.#slab.take(origin.bytes.length);
+    bytes.set(origin.bytes);
+    this.#putChanged(node, origin, bytes, store);
+    return bytes;
+  }
+
+  #putChanged(node: Inner, origin: Origin, bytes: Uint8Array, store: Store): void {
+    for (const direction of [0, 1] as const) {
+      const child = direction === 0 ? node.left : node.right;
+      // What is not opened has not changed.
+      if (typeof child === 'number' || child.kind === 'stub') continue;
+      if (child.kind === 'inner' && child.origin === origin) {
+        this.#putChanged(child, origin, bytes, store);
+      } else {
+        const outer = pageChild(origin.bytes, origin.count, node.index, direction);
+        putRef(bytes, outerAt(origin.count, outer), this.#store(child, store));
+      }
+    }
+  }
+
+  #newPage(node: Inner, store: Store): Uint8Array {
     const nodes: PageNode[] = [];
     const outer: RefSlot[] = [];
     this.#place(node, pageOfBit(node.bit), nodes, outer, store);
-    const hash = hashOf(node);
-    return store(hash, encodePage(nodes, outer, hash, this.#slab, origin?.bytes));
+    return encodePage(nodes, outer, this.#slab);
   }
 
   /**
@@ -227,8 +269,8 @@ class Batch {
       const index = nodes.length;
       const placed: PageNode = { bit: node.bit, left: 0, right: 0 };
       nodes.push(placed);
-      placed.left = this.#place(node.left, page, nodes, outer, store);
-      placed.right = this.#place(node.right, page, nodes, outer, store);
+      placed.left = this.#place(childOf(node, 0), page, nodes, outer, store);
+      placed.right = this.#place(childOf(node, 1), page, nodes, outer, store);
       return index;
     }
     outer.push(this.#store(node, store));

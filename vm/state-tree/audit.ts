@@ -6,7 +6,7 @@
 import { assert } from '../../common/errors.ts';
 import { criticalBit, keyBit } from '../../common/protocol/state-tree.ts';
 import { describe, EMPTY, type NodeReader, type NodeRef, pageOfBit, refAt, type TreeRoot } from './node.ts';
-import { expandHashed, type Node, stubOf } from './tree.ts';
+import { childOf, expandHashed, type Node, stubOf } from './tree.ts';
 
 export interface TreeAudit {
   readonly entries: number;
@@ -44,12 +44,13 @@ export function auditTree(reader: NodeReader, root: TreeRoot, visit: (ref: NodeR
       entries += 1;
       return node.key;
     }
-    for (const child of [node.left, node.right]) {
+    const [leftChild, rightChild] = [childOf(node, 0), childOf(node, 1)];
+    for (const child of [leftChild, rightChild]) {
       const together = child.kind !== 'inner' || pageOfBit(child.bit) === pageOfBit(node.bit);
       assert(together, `${describe(ref)} holds inner nodes of another page`);
     }
-    const left = check(node.left, node.bit, ref);
-    const right = check(node.right, node.bit, ref);
+    const left = check(leftChild, node.bit, ref);
+    const right = check(rightChild, node.bit, ref);
     const sound = criticalBit(left, right) === node.bit && keyBit(left, node.bit) === 0;
     assert(sound, `${describe(ref)}: keys are not where their bits belong`);
     return left;

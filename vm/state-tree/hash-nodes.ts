@@ -6,8 +6,8 @@
 
 import { blocksOf, createSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { INNER_ENCODING, LEAF_ENCODING_HEAD } from '../../common/protocol/state-tree.ts';
-import { pageOfBit, REF_HASH_AT } from './node.ts';
-import type { Inner, Leaf, Node } from './tree.ts';
+import { OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT } from './node.ts';
+import type { Inner, Leaf, Node, Origin } from './tree.ts';
 
 const BLOCK_BYTES = 64;
 const HASH_BYTES = 32;
@@ -98,25 +98,51 @@ class HashBatch {
     }
     const own = pageOfBit(node.bit);
     if (own !== page) this.#want(node, hashAt);
+    const at = this.#inner(node.bit);
+    if (at === 0) return 0;
+    const left = this.#child(node.left, at + leftAt, node.origin, own);
+    const right = this.#child(node.right, at + rightAt, node.origin, own);
+    return this.#level(Math.max(left, right) + 1, at, hashAt);
+  }
+
+  /** A child's hash to where its parent wants it: now, or when it is computed. */
+  #child(child: Inner['left'], hashAt: number, origin: Origin | null, page: number): number {
+    if (typeof child === 'number') return this.#inPage(origin as Origin, child, hashAt);
+    if (child.kind === 'stub') return this.#known(child.bytes, child.at + REF_HASH_AT, hashAt);
+    return child.hash === null ? this.#node(child, hashAt, page) : this.#known(child.hash, 0, hashAt);
+  }
+
+  /** A child that was not opened: its hash stands in the page, or is that of an inner node of the page. */
+  #inPage(origin: Origin, child: number, hashAt: number): number {
+    const { bytes, count } = origin;
+    if ((child & OUTER) !== 0) return this.#known(bytes, outerAt(count, child) + REF_HASH_AT, hashAt);
+    const at = this.#inner(pageBit(bytes, child));
+    if (at === 0) return 0;
+    const left = this.#inPage(origin, pageChild(bytes, count, child, 0), at + leftAt);
+    const right = this.#inPage(origin, pageChild(bytes, count, child, 1), at + rightAt);
+    return this.#level(Math.max(left, right) + 1, at, hashAt);
+  }
+
+  #known(from: Uint8Array, start: number, hashAt: number): number {
+    const { bytes } = this.#lanes;
+    for (let index = 0; index < HASH_BYTES; index++) bytes[hashAt + index] = from[start + index] as number;
+    return 0;
+  }
+
+  /** Room for the encoding of an inner node, hashes still to come; 0 when there is none. */
+  #inner(bit: number): number {
     const at = this.#take(INNER_BLANK.length);
     if (this.#isFull) return 0;
     const { bytes } = this.#lanes;
     bytes.set(INNER_BLANK, at);
-    bytes[at + bitAt] = node.bit >>> 8;
-    bytes[at + bitAt + 1] = node.bit;
-    const below = Math.max(this.#child(node.left, at + leftAt, own), this.#child(node.right, at + rightAt, own));
-    push(this.#levels, below + 1, at, hashAt);
-    return below + 1;
+    bytes[at + bitAt] = bit >>> 8;
+    bytes[at + bitAt + 1] = bit;
+    return at;
   }
 
-  /** A child's hash to where its parent wants it: now, or when it is computed. */
-  #child(child: Node, hashAt: number, page: number): number {
-    if (child.kind !== 'stub' && child.hash === null) return this.#node(child, hashAt, page);
-    const from = child.kind === 'stub' ? child.bytes : (child.hash as Uint8Array);
-    const start = child.kind === 'stub' ? child.at + REF_HASH_AT : 0;
-    const { bytes } = this.#lanes;
-    for (let index = 0; index < HASH_BYTES; index++) bytes[hashAt + index] = from[start + index] as number;
-    return 0;
+  #level(level: number, at: number, hashAt: number): number {
+    push(this.#levels, level, at, hashAt);
+    return level;
   }
 
   #leaf({ key, value }: Leaf, hashAt: number): void {

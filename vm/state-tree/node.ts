@@ -11,7 +11,7 @@
 import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
 import type { Slab } from './slab.ts';
-import { isStateKey, keyBit, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
+import { isStateKey, keyBit, MAX_CRITICAL_BIT, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
 
 /** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
 export interface NodeRef {
@@ -207,7 +207,12 @@ export function takeApart(bytes: Uint8Array): StoredNode {
   if (isLeaf(bytes)) return { kind: 'leaf', bytes, ...decodeLeaf(bytes) };
   const count = pageSize(bytes);
   for (let index = 0; index < count; index++) {
-    for (const direction of [0, 1] as const) pageChild(bytes, count, index, direction);
+    const bit = pageBit(bytes, index);
+    assert(bit <= MAX_CRITICAL_BIT, 'state page: bit out of bounds');
+    for (const direction of [0, 1] as const) {
+      const child = pageChild(bytes, count, index, direction);
+      assert((child & OUTER) !== 0 || pageBit(bytes, child) > bit, 'state page: bits out of order');
+    }
   }
   return { kind: 'page', bytes, count };
 }
@@ -280,21 +285,12 @@ export interface PageNode {
 /**
  * @param nodes inner nodes, the topmost first and every other one after its parent
  * @param outer their outer children in the order of keys
- * @param hash of the topmost node
  * @param slab where the bytes are cut from
- * @param before the page that this one comes instead of: as a rule it has the same inner nodes, and other references
+ * @returns a page that is still to be sealed
  */
-export function encodePage(
-  nodes: readonly PageNode[],
-  outer: readonly RefSlot[],
-  hash: Uint8Array,
-  slab: Slab,
-  before: Uint8Array | null = null,
-): Uint8Array {
+export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[], slab: Slab): Uint8Array {
   assert(nodes.length <= MAX_PAGE_NODES && outer.length === nodes.length + 1, 'state page: not a tree');
   const bytes = slab.take(NODES_AT + nodes.length * NODE_BYTES + outer.length * REF_BYTES);
-  const alike = before !== null && before.length === bytes.length ? before : null;
-  if (alike !== null) bytes.set(alike);
   bytes[0] = KIND_PAGE;
   bytes[COUNT_AT] = nodes.length;
   let at = NODES_AT;
@@ -304,15 +300,21 @@ export function encodePage(
     bytes[at++] = left;
     bytes[at++] = right;
   }
-  for (const { bytes: from, at: start } of outer) {
-    // What stands in the same place of the page before is here already.
-    if (from !== alike || start !== at) {
-      for (let index = 0; index < REF_BYTES; index++) bytes[at + index] = from[start + index] as number;
-    }
+  for (const slot of outer) {
+    putRef(bytes, at, slot);
     at += REF_BYTES;
   }
-  writeU32be(bytes, 1, checksum(bytes, hash));
   return bytes;
+}
+
+/** Puts a reference where one stands in a page that is being made. */
+export function putRef(bytes: Uint8Array, at: number, { bytes: from, at: start }: RefSlot): void {
+  for (let index = 0; index < REF_BYTES; index++) bytes[at + index] = from[start + index] as number;
+}
+
+/** Ends a page: its checksum. @param hash of the topmost node */
+export function sealPage(bytes: Uint8Array, hash: Uint8Array): void {
+  writeU32be(bytes, 1, checksum(bytes, hash));
 }
 
 /** Number of inner nodes of a page whose length fits it. */

@@ -156,7 +156,7 @@ class RangeProver {
     }
     this.#parts.push(u8(RANGE_NODE.inner), u16be(node.bit));
     this.#witness(openChild(this.#reader, node, 0, expandHashed));
-    this.#parts.push(u8(RANGE_NODE.hidden), hashOf(node.right));
+    this.#parts.push(u8(RANGE_NODE.hidden), hashOf(childOf(node, 1)));
   }
 
   #leaf({ key, value }: Leaf): void {

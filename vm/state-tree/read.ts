@@ -14,7 +14,7 @@ import {
 } from '../../common/protocol/state-tree.ts';
 import type { StateReader } from '../types.ts';
 import { EMPTY, encodeRef, type NodeReader, openNode, outerOf, type RefSlot, type TreeRoot } from './node.ts';
-import { expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
+import { childOf, expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
 
 /**
  * The value of a key, or undefined. Reads some log8 n pages and a leaf.
@@ -65,7 +65,8 @@ export function* iterate(
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const node = next.node.kind === 'stub' ? expand(reader, next.node, next.above) : next.node;
     if (node.kind === 'inner') {
-      const [first, second] = reverse ? [node.right, node.left] : [node.left, node.right];
+      const [left, right] = [childOf(node, 0), childOf(node, 1)];
+      const [first, second] = reverse ? [right, left] : [left, right];
       pending.push({ node: second, above: node.bit }, { node: first, above: node.bit });
       continue;
     }
@@ -110,7 +111,7 @@ function seek(
   const pending: Pending = [];
   for (const node of shared) {
     if (keyBit(bound, node.bit) === direction) {
-      pending.push({ node: direction === 0 ? node.right : node.left, above: node.bit });
+      pending.push({ node: childOf(node, direction === 0 ? 1 : 0), above: node.bit });
     }
   }
   const rest = path[shared.length] ?? leaf;

@@ -5,7 +5,7 @@
 
 import { equalBytes } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
-import { innerHashAt, keyBit, leafHash, MAX_CRITICAL_BIT } from '../../common/protocol/state-tree.ts';
+import { innerHashAt, keyBit, leafHash } from '../../common/protocol/state-tree.ts';
 import {
   describe,
   encodeRef,
@@ -25,13 +25,14 @@ import {
 export interface Origin {
   readonly ref: NodeRef;
   readonly bytes: Uint8Array;
+  /** Inner nodes of a page; 0 for a leaf. */
+  readonly count: number;
   stale: boolean;
+  /** Whether inner nodes have come into the page or gone from it: else a new one has the same, and other references. */
+  reshaped: boolean;
 }
 
-/**
- * Stored, and not read. Where its reference stands rather than the reference: a page has 8 children, of which most
- * calls need one, and objects for all of them cost more than hashing.
- */
+/** Stored, and not read. Where its reference stands rather than the reference. */
 export interface Stub extends RefSlot {
   readonly kind: 'stub';
 }
@@ -52,15 +53,23 @@ export interface Leaf {
 export interface Inner {
   readonly kind: 'inner';
   readonly bit: number;
-  left: Node;
-  right: Node;
+  /** Use `childOf`. */
+  left: Child;
+  right: Child;
   /** Null until it is computed, and again after a change below. */
   hash: Uint8Array | null;
-  /** The page that it was read from. */
+  /** The page that it was read from, and its number there. */
   origin: Origin | null;
+  readonly index: number;
 }
 
 export type Node = Stub | Leaf | Inner;
+
+/**
+ * A node, or what the page of its parent says of it (`pageChild`): most calls need one child of the eight of a page, and
+ * objects for all of them would cost more than hashing.
+ */
+type Child = Node | number;
 
 /**
  * Reads a stored node and expands it.
@@ -68,25 +77,23 @@ export type Node = Stub | Leaf | Inner;
  */
 export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
   const node = openNode(reader, stub);
+  const { bytes } = node;
   const ref = refAt(stub.bytes, stub.at);
-  const origin: Origin = { ref, bytes: node.bytes, stale: false };
+  const count = node.kind === 'leaf' ? 0 : node.count;
+  const origin: Origin = { ref, bytes, count, stale: false, reshaped: false };
   if (node.kind === 'leaf') return { kind: 'leaf', key: node.key, value: node.value, hash: ref.hash, origin };
-  const top = expandInner(node.bytes, node.count, 0, above, origin);
+  const top = innerOf(origin, 0);
+  assert(top.bit > above, `${describe(ref)}: bits out of order`);
   top.hash = ref.hash;
   return top;
 }
 
-function expandInner(bytes: Uint8Array, count: number, index: number, above: number, origin: Origin): Inner {
-  const bit = pageBit(bytes, index);
-  assert(bit > above && bit <= MAX_CRITICAL_BIT, `${describe(origin.ref)}: bits out of order`);
-  const left = expandChild(bytes, count, pageChild(bytes, count, index, 0), bit, origin);
-  const right = expandChild(bytes, count, pageChild(bytes, count, index, 1), bit, origin);
-  return { kind: 'inner', bit, left, right, hash: null, origin };
-}
-
-function expandChild(bytes: Uint8Array, count: number, child: number, above: number, origin: Origin): Node {
-  if ((child & OUTER) !== 0) return { kind: 'stub', bytes, at: outerAt(count, child) };
-  return expandInner(bytes, count, child, above, origin);
+/** An inner node of a page. */
+function innerOf(origin: Origin, index: number): Inner {
+  const { bytes, count } = origin;
+  const left = pageChild(bytes, count, index, 0);
+  const right = pageChild(bytes, count, index, 1);
+  return { kind: 'inner', bit: pageBit(bytes, index), left, right, hash: null, origin, index };
 }
 
 /** `expand`, and hashes what was read: where the answer goes to someone who must be able to rely on every bit of it. */
@@ -110,7 +117,8 @@ export function hashOf(node: Node): Uint8Array {
   if (node.kind === 'leaf') {
     node.hash = leafHash(node.key, node.value);
   } else {
-    const { bit, left, right } = node;
+    const { bit } = node;
+    const [left, right] = [childOf(node, 0), childOf(node, 1)];
     const leftHash = left.kind === 'stub' ? left.bytes : hashOf(left);
     const rightHash = right.kind === 'stub' ? right.bytes : hashOf(right);
     node.hash = innerHashAt(bit, leftHash, hashStart(left), rightHash, hashStart(right));
@@ -124,7 +132,14 @@ function hashStart(node: Node): number {
 }
 
 export function childOf(node: Inner, direction: 0 | 1): Node {
-  return direction === 0 ? node.left : node.right;
+  const child = direction === 0 ? node.left : node.right;
+  if (typeof child !== 'number') return child;
+  const origin = node.origin as Origin;
+  const { bytes, count } = origin;
+  const opened: Node =
+    (child & OUTER) === 0 ? innerOf(origin, child) : { kind: 'stub', bytes, at: outerAt(count, child) };
+  setChild(node, direction, opened);
+  return opened;
 }
 
 export function setChild(node: Inner, direction: 0 | 1, child: Node): void {
