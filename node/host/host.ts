@@ -311,9 +311,11 @@ export class Host {
   #send(message: SignedMessage, to: number | null): void {
     const { self, head } = this.#position;
     const payload = wrapDirect('message', encodeMessage(message));
+    // [S1] Nobody waits for a status to vote: while blocks follow each other, it leaves with the next vote.
+    const mayWait = message.body.kind === 'status';
     head.validators.forEach((validator, index) => {
       if (index === self || (to !== null && index !== to)) return;
-      this.#ports.network.sendDirect(validator.peerId, payload);
+      this.#ports.network.sendDirect(validator.peerId, payload, mayWait);
     });
   }
 

@@ -218,8 +218,9 @@ export class Mempool {
     const nowMs = this.#ports.clock.nowMs();
     const waitedMs: number[] = [];
     this.#blocks += 1;
-    for (const hash of txHashes) {
-      const key = hashKey(hash);
+    const keys = txHashes.map(hashKey);
+    this.#ports.checker.forget(keys);
+    for (const key of keys) {
       const entry = this.#pool.remove(key);
       if (entry !== undefined) {
         waitedMs.push(nowMs - entry.receivedMs);

@@ -125,6 +125,14 @@ export class TransactionChecker {
     return all(verdicts);
   }
 
+  /** What a block has is not asked for again: it need not fill memory until two generations are over. */
+  forget(keys: Iterable<string>): void {
+    for (const key of keys) {
+      this.#young.delete(key);
+      this.#old.delete(key);
+    }
+  }
+
   /** A batch that is being verified elsewhere ends in the cache: wait for it rather than verify twice. */
   #others(keys: readonly string[], priority: Priority): ReadonlySet<Promise<void>> {
     const others = new Set<Promise<void>>();
