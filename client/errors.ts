@@ -131,6 +131,12 @@ const REMEDIES: Readonly<Record<string, string>> = {
   KEYSTORE_UNLOCK_FAILED: 'Type the passphrase again. Without it the key cannot be used; restore another copy.',
   KEYSTORE_MALFORMED: 'Restore the file from a copy: emrchain keys import NAME FILE.',
   PASSPHRASE_NO_TERMINAL: 'Give --passphrase-fd N, or name a file of mode 0600 in EMRCHAIN_PASSPHRASE_FILE.',
+  PASSPHRASE_TWO_SOURCES: 'Unset one of the two variables.',
+  PASSPHRASE_COMMAND_INVALID:
+    'Write it like ["/usr/bin/program","argument"]: an absolute path, and no shell around it.',
+  PASSPHRASE_COMMAND_FAILED: 'Run the program by hand, as the same user: what it says goes to stderr.',
+  PASSPHRASE_COMMAND_TIMEOUT: 'Run the program by hand, as the same user: it waits for something.',
+  PASSPHRASE_COMMAND_OUTPUT: 'Let the program print the passphrase, and nothing else, to its output.',
   PASSPHRASE_TOO_SHORT: 'Choose a longer passphrase.',
   PASSPHRASE_MISMATCH: 'Run the command again and type the same passphrase twice.',
   CONFIG_INVALID: 'Mend the lines named above, then run the command again.',

@@ -160,20 +160,23 @@ export const nodeConfigSchema: Schema = {
         default: 6000,
       },
     }),
-    keys: section('Key files. Passphrases never stand in a configuration: see EMRCHAIN_PASSPHRASE_FILE.', {
-      validator: {
-        type: 'string',
-        description: 'Keystore file of the SM2 validator key.',
-        default: 'keys/validator.json',
-        minLength: 1,
+    keys: section(
+      'Key files. Passphrases never stand in a configuration: see EMRCHAIN_PASSPHRASE_FILE and EMRCHAIN_PASSPHRASE_COMMAND.',
+      {
+        validator: {
+          type: 'string',
+          description: 'Keystore file of the SM2 validator key.',
+          default: 'keys/validator.json',
+          minLength: 1,
+        },
+        peer: {
+          type: 'string',
+          description: 'Keystore file of the libp2p key.',
+          default: 'keys/peer.json',
+          minLength: 1,
+        },
       },
-      peer: {
-        type: 'string',
-        description: 'Keystore file of the libp2p key.',
-        default: 'keys/peer.json',
-        minLength: 1,
-      },
-    }),
+    ),
     storage: section('The database and, with embedded IPFS, the ciphertext blocks.', {
       dir: { type: 'string', description: 'Folder for data.', default: 'data', minLength: 1 },
       minFreeMiB: {

@@ -64,7 +64,8 @@ it listens on loopback only.
 
 ${table(nodeConfigSchema['properties'] as Properties)}
 
-Passphrases stand in no configuration: the terminal asks, or \`EMRCHAIN_PASSPHRASE_FILE\` names a file with mode 0600.
+Passphrases stand in no configuration: the terminal asks, or \`EMRCHAIN_PASSPHRASE_FILE\` names a file with mode 0600, or
+\`EMRCHAIN_PASSPHRASE_COMMAND\` a program that prints it ([operations](operations.md#a-passphrase-from-a-program)).
 
 ## genesis.yaml
 

@@ -15,8 +15,9 @@ const EXIT_USAGE = 2;
 const ABOUT = `Medical records on a consortium chain.
 
 Every command takes the options below. Ids are 0x and hex; an account is also the name of a key of this home.
-Durations are written 90s, 30m, 24h, 7d. Passphrases come from the terminal, from --passphrase-fd, or from the file
-that EMRCHAIN_PASSPHRASE_FILE names; never from the command line.`;
+Durations are written 90s, 30m, 24h, 7d. Passphrases come from the terminal, from --passphrase-fd, from the file that
+EMRCHAIN_PASSPHRASE_FILE names, or from the program in EMRCHAIN_PASSPHRASE_COMMAND;
+never from the command line.`;
 
 /** The whole program; `failed` is told what went wrong in an action. */
 export function createProgram(invocation: Invocation, failed: (error: unknown, output: Output) => void): Command {

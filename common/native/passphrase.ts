@@ -1,5 +1,5 @@
 /**
- * Where passphrases come from: a terminal without echo, a file descriptor, or a file that an environment variable
+ * Where passphrases come from: a terminal without echo, a file descriptor, or a file or a program that an environment variable
  * names. Never the command line nor an environment variable itself: both are shown to every process of the machine or
  * inherited by children.
  */
@@ -8,6 +8,7 @@ import { read } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { parseUtf8, utf8 } from '../bytes.ts';
 import { EmrError } from '../errors.ts';
+import { PASSPHRASE_COMMAND_VARIABLE, passphraseCommand, runPassphraseCommand } from './passphrase-command.ts';
 import { readSecretFile } from './secret-file.ts';
 
 /** Names a file that holds the passphrase in its first line, mode 0600. */
@@ -21,7 +22,8 @@ export const MAX_PASSPHRASE_BYTES = 1024;
 export type PassphraseSource =
   | { readonly kind: 'prompt' }
   | { readonly kind: 'descriptor'; readonly descriptor: number }
-  | { readonly kind: 'file'; readonly path: string };
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'command'; readonly command: readonly [string, ...string[]] };
 
 /** What a terminal must offer; `process.stdin` and `process.stderr` do. */
 export interface Terminal {
@@ -31,14 +33,23 @@ export interface Terminal {
 
 const processTerminal = (): Terminal => ({ input: process.stdin, output: process.stderr });
 
-/** The descriptor when one is given, else the file of the environment, else the terminal. */
+/**
+ * The descriptor when one is given, else the file or the program of the environment, else the terminal.
+ * @throws EmrError PASSPHRASE_TWO_SOURCES, PASSPHRASE_COMMAND_INVALID
+ */
 export function choosePassphraseSource(
   descriptor: number | undefined,
   environment: Readonly<Record<string, string | undefined>>,
 ): PassphraseSource {
   if (descriptor !== undefined) return { kind: 'descriptor', descriptor };
-  const path = environment[PASSPHRASE_FILE_VARIABLE];
-  return path === undefined || path === '' ? { kind: 'prompt' } : { kind: 'file', path };
+  const path = environment[PASSPHRASE_FILE_VARIABLE] ?? '';
+  const command = environment[PASSPHRASE_COMMAND_VARIABLE] ?? '';
+  if (path !== '' && command !== '') {
+    const message = `Both ${PASSPHRASE_FILE_VARIABLE} and ${PASSPHRASE_COMMAND_VARIABLE} are set: which one is meant?`;
+    throw new EmrError('PASSPHRASE_TWO_SOURCES', message);
+  }
+  if (command !== '') return { kind: 'command', command: passphraseCommand(command) };
+  return path === '' ? { kind: 'prompt' } : { kind: 'file', path };
 }
 
 export interface PassphraseRequest {
@@ -52,7 +63,8 @@ export interface PassphraseRequest {
 /**
  * @returns the passphrase as UTF-8 of its NFKC form, so that one phrase from two keyboards is one; erase it after use
  * @throws EmrError PASSPHRASE_EMPTY, PASSPHRASE_TOO_SHORT, PASSPHRASE_TOO_LONG, PASSPHRASE_MALFORMED,
- *   PASSPHRASE_MISMATCH, PASSPHRASE_CANCELLED, PASSPHRASE_NO_TERMINAL, PASSPHRASE_UNREADABLE, and those of secret files
+ *   PASSPHRASE_MISMATCH, PASSPHRASE_CANCELLED, PASSPHRASE_NO_TERMINAL, PASSPHRASE_UNREADABLE, PASSPHRASE_COMMAND_…, and those
+ *   of secret files
  */
 export async function readPassphrase(source: PassphraseSource, request: PassphraseRequest): Promise<Uint8Array> {
   const text = await readText(source, request);
@@ -69,6 +81,8 @@ async function readText(source: PassphraseSource, request: PassphraseRequest): P
   switch (source.kind) {
     case 'file':
       return firstLine(await readSecretFile(source.path, MAX_PASSPHRASE_BYTES + 2));
+    case 'command':
+      return firstLine(await runPassphraseCommand(source.command, MAX_PASSPHRASE_BYTES + 2));
     case 'descriptor':
       return firstLine(await readDescriptor(source.descriptor));
     case 'prompt': {
@@ -138,7 +152,7 @@ async function prompt(terminal: Terminal, label: string): Promise<string> {
   if (input.isTTY !== true || typeof input.setRawMode !== 'function') {
     const message =
       'There is no terminal to ask for the passphrase at. Give a file descriptor, or name a file of mode 0600 in ' +
-      `${PASSPHRASE_FILE_VARIABLE}.`;
+      `${PASSPHRASE_FILE_VARIABLE}, or a program in ${PASSPHRASE_COMMAND_VARIABLE}.`;
     throw new EmrError('PASSPHRASE_NO_TERMINAL', message);
   }
   output.write(`${label}: `);

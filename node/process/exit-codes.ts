@@ -25,6 +25,9 @@ const OF_THE_MOMENT: ReadonlySet<string> = new Set([
   'IPFS_STORAGE_FULL',
   'IPFS_UNAVAILABLE',
   'SECRET_FILE_IO',
+  // The service that has the passphrase may be back in a moment.
+  'PASSPHRASE_COMMAND_FAILED',
+  'PASSPHRASE_COMMAND_TIMEOUT',
 ]);
 
 export interface Ending {

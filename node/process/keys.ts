@@ -13,7 +13,7 @@ export interface NodeKeys {
   readonly peerSecret: Uint8Array;
 }
 
-/** From the file that EMRCHAIN_PASSPHRASE_FILE names, or from the terminal. @throws EmrError PASSPHRASE_*, SECRET_FILE_* */
+/** From the file or the program that the environment names, or from the terminal. @throws EmrError PASSPHRASE_*, SECRET_FILE_* */
 export function readNodePassphrase(): Promise<Uint8Array> {
   return readPassphrase(choosePassphraseSource(undefined, process.env), { prompt: "Passphrase of the node's keys" });
 }
