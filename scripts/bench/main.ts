@@ -41,6 +41,10 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   ),
   growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
   network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
+  'custody-load': script(
+    'custody-load',
+    'four validators as processes, requests, approvals and records with capsules; some 6 minutes, with --quick 2',
+  ),
   records: script('records', "a record's bytes: encrypted, stored, read, decrypted; a minute"),
   sync: script('sync', 'a node that has nothing catches up with three, one process; two minutes'),
   reading: script('reading', 'four nodes, four custodians, a record of 1 MB, loopback'),

@@ -17,6 +17,7 @@ import { benchKey } from './load/bench-key.ts';
 import { found } from './load/founding.ts';
 import { type Loaded, LoadedNetwork } from './load/loaded-network.ts';
 import { oneSignature, type Planned, type Prepared, prepareOneSignature } from './load/one-signature.ts';
+import { latencyTable, type Swept, sweepTable } from './load/network-tables.ts';
 import { say, sweep, told } from './load/sweep.ts';
 import { type StageShare, stagesOf } from './load/stages.ts';
 import { Town } from './load/town.ts';
@@ -42,12 +43,8 @@ interface Sizes {
 const FULL: Sizes = { patients: 10_000, supply: 80_000, stepSeconds: 5, latencySeconds: 10 };
 const QUICK: Sizes = { patients: 2_000, supply: 12_000, stepSeconds: 3, latencySeconds: 4 };
 
-interface Measured {
-  readonly validators: number;
-  readonly steps: readonly Loaded[];
+interface Measured extends Swept {
   readonly peak: Loaded;
-  readonly low: Loaded | null;
-  readonly high: Loaded | null;
   /** The same people once, again, and again, each run with kinds of calls alike. */
   readonly sights: readonly (Loaded | null)[];
   readonly stages: readonly StageShare[];
@@ -101,7 +98,7 @@ async function measure(validators: number, sizes: Sizes, rates: readonly number[
     const profile = await network.profiled(() => network.run(calls, rate, sizes.stepSeconds));
     const { height, stateRoot } = await network.agree();
     say(`all ${validators} nodes have block ${height} and the state ${stateRoot}`);
-    return { validators, steps, peak, low, high, sights: seen, stages: stagesOf(profile) };
+    return { validators, mix: 'one signature each', steps, peak, low, high, sights: seen, stages: stagesOf(profile) };
   } finally {
     await devnet.stop();
     process.off('exit', killed);
@@ -128,45 +125,6 @@ function verificationUs(): { readonly known: number; readonly fresh: number } {
   const fresh = timed();
   timed();
   return { known: Math.min(timed(), timed(), timed()), fresh };
-}
-
-const ms = ({ latency }: Loaded): (string | number)[] => [latency.p50Ms, latency.p90Ms, latency.p99Ms, latency.p999Ms];
-const LATENCY_HEAD = ['p50 ms', 'p90 ms', 'p99 ms', 'p99.9 ms'];
-
-function sweepTable({ validators, steps }: Measured): Table {
-  return {
-    title: `${validators} validators, one signature each, offered load rising`,
-    head: [
-      'offered /s',
-      'committed /s',
-      ...LATENCY_HEAD,
-      'cpu µs per tx and validator',
-      'validators, cores',
-      'load, cores',
-      'peak MiB',
-    ],
-    rows: steps.map((step) => [
-      step.ratePerSecond.toFixed(0),
-      step.committedPerSecond,
-      ...ms(step),
-      step.cpuUsPerTx,
-      step.validatorCores,
-      step.loadCores,
-      step.peakMiB,
-    ]),
-  };
-}
-
-function latencyTable(all: readonly Measured[]): Table {
-  const row = (of: Measured, name: string, loaded: Loaded | null) =>
-    loaded === null
-      ? []
-      : [[`${of.validators}: ${name}`, loaded.ratePerSecond.toFixed(0), ...ms(loaded), loaded.cpuUsPerTx]];
-  return {
-    title: 'From when it was due until the block event names it',
-    head: ['validators: share of saturation', 'offered /s', ...LATENCY_HEAD, 'cpu µs per tx and validator'],
-    rows: all.flatMap((of) => [...row(of, '10 %', of.low), ...row(of, '80 %', of.high)]),
-  };
 }
 
 function costTable({ validators, sights, stages, high, peak }: Measured): readonly Table[] {

@@ -32,12 +32,14 @@ export interface Founded<T> {
 /**
  * @param dir a folder that is not there yet
  * @param prepare writes the past; the chain is closed after it
+ * @param custodians whether the organisations have custodians' keys; no custodian runs in either case
  */
 export async function found<T>(
   dir: string,
   town: Town,
   params: Partial<ChainParams>,
-  prepare: (chain: PreparedChain) => Promise<T>,
+  prepare: (chain: PreparedChain, genesis: Genesis) => Promise<T>,
+  custodians = false,
 ): Promise<Founded<T>> {
   await Devnet.prepare(dir);
   const admins = town.orgs.map((orgId, index) => ({
@@ -45,13 +47,13 @@ export async function found<T>(
     personTag: H('bench-admin', new TextEncoder().encode(orgId)),
   }));
   const devnet = await Devnet.create(dir, admins, 0);
-  const genesis = await rewriteGenesis(devnet, town, params);
+  const genesis = await rewriteGenesis(devnet, town, params, custodians);
   for (const { dir: folder } of devnet.hospitals) await rewriteConfig(join(folder, 'config.yaml'));
 
   const made = join(dir, 'made');
   const kv = await openLevelStore(made);
   const chain = await PreparedChain.open(kv, genesis, await validatorKeys(devnet, genesis));
-  const prepared = await prepare(chain);
+  const prepared = await prepare(chain, genesis);
   // The ciphertext of these records is nowhere: nobody is to look for it.
   await new BlobRecords(createBlobIndex(kv)).commit(chain.executor.head.height, []);
   await kv.close();
@@ -59,15 +61,22 @@ export async function found<T>(
   return { devnet, genesis, prepared };
 }
 
-/** The founders' document with the people of the town, and without custodians: none runs. */
-async function rewriteGenesis(devnet: Devnet, town: Town, params: Partial<ChainParams>): Promise<Genesis> {
+/** The founders' document with the people of the town. */
+async function rewriteGenesis(
+  devnet: Devnet,
+  town: Town,
+  params: Partial<ChainParams>,
+  custodians: boolean,
+): Promise<Genesis> {
   const files = devnet.hospitals.map(({ dir }) => join(dir, GENESIS_FILE));
   const [first = ''] = files;
   const made = parseGenesisFile(first, await readFile(first, 'utf8'));
   const genesis: Genesis = {
     ...made,
     params: { ...made.params, ...params },
-    organisations: made.organisations.map((organisation) => ({ ...organisation, custodianKey: null })),
+    organisations: custodians
+      ? made.organisations
+      : made.organisations.map((organisation) => ({ ...organisation, custodianKey: null })),
     accounts: town.accounts(),
   };
   const text = formatGenesisFile(genesis);

@@ -112,8 +112,9 @@ export class LoadedNetwork {
     for (let n = 0; n < count; n += 1) {
       const next = calls.next();
       if (next.done === true) return;
-      const made: SignedBytes = signed(origin, next.value.by, next.value.call);
-      yield { ...made, node: this.#sent++ % this.#nodes };
+      const { by, call, sidecar = null, node } = next.value;
+      const made: SignedBytes = signed(origin, by, call, sidecar);
+      yield { ...made, node: node ?? this.#sent++ % this.#nodes };
     }
   }
 

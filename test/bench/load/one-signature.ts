@@ -3,7 +3,7 @@
  * revocations of grants, two changes of roles. Requests and grants are prepared: one for each that will be decided on.
  */
 import { requestHashOf } from '../../../common/protocol/transaction.ts';
-import type { Call } from '../../../common/protocol/transaction.ts';
+import type { Call, Sidecar } from '../../../common/protocol/transaction.ts';
 import { Prng } from '../../sim/prng.ts';
 import { type BenchKey, benchKey } from './bench-key.ts';
 import type { PreparedChain } from './prepared-chain.ts';
@@ -30,6 +30,9 @@ const DAY_MS = 86_400_000;
 export interface Planned {
   readonly by: BenchKey;
   readonly call: Call;
+  readonly sidecar?: Sidecar;
+  /** Index of the node that takes it, where that is not any. */
+  readonly node?: number;
 }
 
 /** What a load of `count` transactions decides on. */

@@ -56,10 +56,10 @@ export const POLICY: PolicyDocument = {
   recovery: false,
 };
 
-const WRAPS: Sidecar = {
-  kind: 'wraps',
-  wraps: [{ to: { kind: 'patient' }, ciphertext: new Uint8Array(WRAP_PLAINTEXT_BYTES + 97).fill(7) }],
-};
+export const WRAPS: Extract<Sidecar, { readonly kind: 'wraps' }>['wraps'] = [
+  { to: { kind: 'patient' }, ciphertext: new Uint8Array(WRAP_PLAINTEXT_BYTES + 97).fill(7) },
+];
+const WRAPPED: Sidecar = { kind: 'wraps', wraps: WRAPS };
 
 const recordNonce = (patient: number): Uint8Array => H('bench-record', u32be(patient)).slice(0, 16);
 
@@ -138,7 +138,7 @@ export class Town {
       headerHash: H('bench-header', u32be(patient)),
       keyCheck: H('bench-key-check', u32be(patient)).slice(0, 16),
       capsule: { kind: 'direct' as const },
-      sidecarHash: sidecarHash(encodeSidecar(WRAPS)),
+      sidecarHash: sidecarHash(encodeSidecar(WRAPPED)),
       ownerPublicKey: key.publicKey,
       ownerSignature: BLANK,
     };
@@ -150,7 +150,7 @@ export class Town {
       sectionClass: 'general' as const,
       content,
     };
-    return { writer, call, sidecar: WRAPS };
+    return { writer, call, sidecar: WRAPPED };
   }
 
   recordId(patient: number): Uint8Array {

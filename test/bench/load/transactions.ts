@@ -35,7 +35,10 @@ export function freshNonce(): Uint8Array {
   return H('bench-nonce-16', u32be(nonces), u32be(process.pid)).slice(0, 16);
 }
 
-function bodyOf({ chainId, validUntilMs }: Origin, by: BenchKey, call: Call) {
+/** Who sends, as far as the bytes say. */
+export type Sender = Pick<BenchKey, 'address' | 'publicKey'>;
+
+function bodyOf({ chainId, validUntilMs }: Origin, by: Sender, call: Call) {
   return { version: 1, chainId, account: by.address, nonce: freshNonce(), validUntilMs, call };
 }
 
@@ -47,7 +50,7 @@ export function signed(origin: Origin, by: BenchKey, call: Call, sidecar: Sideca
 }
 
 /** With a blank signature, for execution without consensus: nobody verifies it, since nobody has to be convinced. */
-export function blank(origin: Origin, by: BenchKey, call: Call, sidecar: Sidecar | null = null): CheckedTransaction {
+export function blank(origin: Origin, by: Sender, call: Call, sidecar: Sidecar | null = null): CheckedTransaction {
   const body = bodyOf(origin, by, call);
   const wire = { body: encode(transactionBody, body), publicKey: by.publicKey, signature: BLANK };
   const bytes = encode(signedTransaction, wire);
