@@ -11,6 +11,7 @@ import { notFound, RpcError } from './errors.ts';
 import type { ChainPort, StoredBlock } from './ports.ts';
 
 export interface BlockView extends StoredBlock {
+  /** Made when somebody asks first: whoever waits for a receipt alone does not. */
   readonly decoded: readonly DecodedTransaction[];
   /** Index of a transaction -> its receipt; the last one is what block time itself caused. */
   readonly receipts: readonly Receipt[];
@@ -27,6 +28,8 @@ export class Blocks {
   /** In the order of use. */
   readonly #cache = new Map<Height, BlockView>();
   #cachedBytes = 0;
+  /** What is being read: all who wait for a block ask for it in the moment in which it is committed. */
+  readonly #loading = new Map<Height, Promise<BlockView>>();
 
   constructor(chain: ChainPort) {
     this.#chain = chain;
@@ -67,6 +70,16 @@ export class Blocks {
       this.#cache.set(height, cached);
       return cached;
     }
+    const loading = this.#loading.get(height) ?? this.#read(height);
+    this.#loading.set(height, loading);
+    try {
+      return await loading;
+    } finally {
+      this.#loading.delete(height);
+    }
+  }
+
+  async #read(height: Height): Promise<BlockView> {
     const [stored, receipts] = await Promise.all([this.#chain.block(height), this.#chain.receipts(height)]);
     if (stored === null || receipts === null) throw new RpcError('PRUNED', `Block ${height} is not kept any more.`);
     const view = viewOf(stored, receipts);
@@ -97,12 +110,21 @@ export class Blocks {
 }
 
 function viewOf(stored: StoredBlock, receipts: readonly Receipt[]): BlockView {
-  let sizeBytes = 0;
-  const decoded = stored.txs.map((bytes, index) => {
-    const verdict = decodeTransaction(bytes);
-    assert(verdict.ok, 'a committed transaction decodes');
-    sizeBytes += bytes.length + (stored.sidecars[index]?.length ?? 0);
-    return verdict.value;
-  });
-  return { ...stored, decoded, receipts, sizeBytes };
+  const sizeBytes = [...stored.txs, ...stored.sidecars].reduce((sum, bytes) => sum + (bytes?.length ?? 0), 0);
+  let decoded: readonly DecodedTransaction[] | null = null;
+  return {
+    ...stored,
+    get decoded() {
+      decoded ??= stored.txs.map(decodedOf);
+      return decoded;
+    },
+    receipts,
+    sizeBytes,
+  };
+}
+
+function decodedOf(bytes: Uint8Array): DecodedTransaction {
+  const verdict = decodeTransaction(bytes);
+  assert(verdict.ok, 'a committed transaction decodes');
+  return verdict.value;
 }

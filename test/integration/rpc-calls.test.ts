@@ -9,6 +9,7 @@ import { genesis, genesisHash, MAX_GENESIS_BYTES } from '../../common/protocol/g
 import { requestEntry, stateKey, statePrefix, prefixRange } from '../../common/protocol/state-entries.ts';
 import { verifyProof, verifyRange } from '../../common/protocol/state-proof.ts';
 import { encodeSidecar, txHash } from '../../common/protocol/transaction.ts';
+import { Blocks } from '../../rpc/blocks.ts';
 import { toHex } from '../../rpc/json.ts';
 import { METHOD_NAMES, METHODS, type MethodName, type ParamsOf } from '../../rpc/methods.ts';
 import { call, ok, refused, testNode, testServer, tokenOf } from './rpc-fixture.ts';
@@ -429,6 +430,24 @@ t.test('what is proven verifies with nothing but the certificate', async (t) => 
     );
   t.ok(check(of.value.txRoot, inclusion.raw, inclusion.txProof));
   t.ok(check(of.value.receiptsRoot, inclusion.receiptBytes, inclusion.receiptProof));
+});
+
+t.test('a block that many wait for is read once', async (t) => {
+  const { chain } = node.ports;
+  const reads: number[] = [];
+  const block = (height: number) => {
+    reads.push(height);
+    return chain.block(height);
+  };
+  const blocks = new Blocks({ ...chain, block });
+  const [first, ...others] = await Promise.all([3, 3, 3, 4].map((height) => blocks.load(height)));
+  t.same(reads, [3, 4]);
+  t.equal(others[0], first);
+  t.equal(await blocks.load(3), first);
+  t.equal(first?.decoded, first?.decoded, 'decoded once');
+  await t.rejects(Promise.all([blocks.load(10_000), blocks.load(10_000)]));
+  t.same(reads.slice(2), [10_000]);
+  await t.rejects(blocks.load(10_000), 'a failure is not kept');
 });
 
 t.test('what is pruned is called pruned', async (t) => {
