@@ -233,7 +233,9 @@ export async function recoveredKey(
   try {
     const opening = required(openWithShares(sealed, offered, requestKey), 'The sealed key does not open');
     const complaints = opening.rejected.map(complaintOf);
-    if (opening.kind === 'opened') return { key: opening.key, from: `officers ${opening.by.join(', ')}`, complaints };
+    if (opening.kind === 'opened') {
+      return { key: opening.key, from: `officers ${opening.by.join(', ')}`, complaints, evidence: [] };
+    }
     if (opening.kind === 'tooFew') throw tooFew(opening.by, entry.threshold, complaints);
     throw new ClientError(
       'SEALED_WRONG_KEY',

@@ -17,6 +17,7 @@ import type { ChainView } from './chain-view.ts';
 import type { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 import { openWrap } from './record-offer.ts';
+import type { ShareEvidence } from './share-evidence.ts';
 import { clean } from './text.ts';
 
 const RELEASE_WAIT_MS = 10_000;
@@ -33,6 +34,8 @@ export interface Attempt {
   /** Private key of the request, 32 bytes. */
   readonly requestKey: Uint8Array;
   readonly complaints: string[];
+  /** What convicts custodians, as it was received. */
+  readonly evidence: ShareEvidence[];
 }
 
 /** What asking the holders came to. `error` is thrown unless the owner's delivery opens the record. */
@@ -90,6 +93,12 @@ export async function tryReply(attempt: Attempt, reply: Reply): Promise<Uint8Arr
   return undefined;
 }
 
+/** Proven; null where the organisation has none. */
+export async function custodianKeyOf(view: ChainView, orgId: string): Promise<Uint8Array | null> {
+  const named = await view.find(stateKey.organisation(orgId), organisationEntry, 'the organisation');
+  return named?.value.custodianKey ?? null;
+}
+
 interface SignedAnswer {
   readonly orgId: string | null;
   readonly signature: string | null;
@@ -106,8 +115,7 @@ export async function signatureDoubt(
   messageOf: (orgId: string) => Uint8Array,
 ): Promise<string | undefined> {
   if (orgId === null || signature === null || custodianKey === null) return 'an answer without a custodian';
-  const named = await view.find(stateKey.organisation(orgId), organisationEntry, 'the organisation');
-  const key = named?.value.custodianKey ?? null;
+  const key = await custodianKeyOf(view, orgId);
   if (key === null || !equalBytes(key, fromHex(custodianKey, 64))) {
     return `an answer in the name of ${clean(orgId)} is not signed by its custodian key`;
   }

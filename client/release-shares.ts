@@ -4,7 +4,7 @@
  * blame. The node passes things on and is believed in nothing: the epoch is proven, C is hashed, the key is checked.
  */
 import { equalBytes } from '../common/bytes.ts';
-import { custodyDemandEntry, type CustodyEpochEntry, custodyShareHash } from '../common/protocol/custody.ts';
+import { custodyDemandEntry, type CustodyEpochEntry } from '../common/protocol/custody.ts';
 import { stateKey } from '../common/protocol/state-entries.ts';
 import type { Sidecar } from '../common/protocol/transaction.ts';
 import { activeEpoch, labelOf, sidecarOf } from './custody.ts';
@@ -14,12 +14,13 @@ import {
   type Asked,
   askHolders,
   type Attempt,
+  custodianKeyOf,
   isDelivery,
   refusalText,
   type Reply,
-  signatureDoubt,
   tryReply,
 } from './release-replies.ts';
+import { judgeShareEvidence, type ShareEvidence } from './share-evidence.ts';
 import { clean } from './text.ts';
 import {
   custodyKey,
@@ -54,6 +55,7 @@ export async function openByShares(attempt: Attempt): Promise<Asked> {
       return { hadDelivery: owners !== undefined, error: () => tooFew(attempt, record, replies, opening) };
     }
     attempt.complaints.length = 0;
+    attempt.evidence.length = 0;
     epoch = Promise.resolve(now);
   }
 }
@@ -91,13 +93,18 @@ function sealedRecord(
 
 /** What was answered; where that is too little, with what the chain holds for this grant. Complains about who lied. */
 async function openRound(attempt: Attempt, record: SealedRecord, replies: readonly Reply[]): Promise<Opening> {
-  const answered = replies.flatMap(({ orgId, share }) =>
-    orgId === null || share === null ? [] : [{ holder: orgId, share: fromHex(share) }],
-  );
+  const answered: OfferedShare[] = [];
+  for (const reply of replies) {
+    const { orgId, share, code } = reply;
+    if (orgId === null || share === null) continue;
+    // The node says that it is false. It is believed in nothing, but a share that it finds false is not tried first.
+    const isGood = code === null || (await blame(attempt, record, reply));
+    if (isGood) answered.push({ holder: orgId, share: fromHex(share) });
+  }
   let opening = openOrThrow(attempt, record, answered);
-  for (const { holder, message } of opening.rejected) {
+  for (const { holder } of opening.rejected) {
     const reply = replies.find((one) => one.orgId === holder && one.share !== null);
-    if (reply !== undefined) attempt.complaints.push(await blame(attempt, holder, reply, message));
+    if (reply !== undefined) await blame(attempt, record, reply);
   }
   if (opening.kind === 'tooFew') {
     const posted = await postedShares(attempt, record.sealedUnder);
@@ -112,14 +119,41 @@ function openOrThrow({ requestKey }: Attempt, record: SealedRecord, offered: rea
   throw new ClientError(opening.code, `The sealed key does not open: ${opening.message}.`, TELL_THE_WRITER);
 }
 
-/** A wrong share with a right signature is proof against its custodian, for whoever has the chain. */
-async function blame({ view, grant }: Attempt, orgId: string, reply: Reply, message: string): Promise<string> {
-  const share = fromHex(reply.share ?? '0x');
-  const signed = (of: string): Uint8Array => custodyShareHash(view.node.chainId, grant.hash, of, share);
-  const doubt = await signatureDoubt(view, reply, signed);
-  if (doubt !== undefined) return `${doubt}, and the share is wrong (${message}): somebody between made it up`;
-  const evidence = `grant ${hexOf(grant.hash)}, share ${hexOf(share)}, signature ${reply.signature ?? ''}`;
-  return `the custodian of ${clean(orgId)} SIGNED A WRONG SHARE (${message}); keep this as evidence: ${evidence}`;
+/**
+ * A false share with a right signature is kept: it convicts its custodian, for whoever has the chain.
+ * @returns whether the share is good after all, and nobody to blame
+ */
+async function blame({ view, complaints, evidence }: Attempt, record: SealedRecord, reply: Reply): Promise<boolean> {
+  const orgId = reply.orgId ?? '';
+  const { chainId, sealedUnder, grantId, requesterKey, capsule } = record;
+  const holders = sealedUnder.holders.map(({ name, share }) => ({ orgId: name, share }));
+  const epoch = { epoch: sealedUnder.epoch, holders };
+  const kept: ShareEvidence = {
+    orgId,
+    epoch: epoch.epoch,
+    grantId,
+    share: fromHex(reply.share ?? '0x'),
+    signature: fromHex(reply.signature ?? '0x'),
+  };
+  const custodianKey = await custodianKeyOf(view, orgId);
+  if (custodianKey === null) {
+    complaints.push(`an answer came in the name of ${clean(orgId)}, which has no custodian`);
+    return false;
+  }
+  const judged = judgeShareEvidence(kept, { chainId, epoch, custodianKey, requesterKey, capsule }, view.engine);
+  if (judged.ok) {
+    evidence.push(kept);
+    complaints.push(
+      `the custodian of ${clean(orgId)} SIGNED A FALSE SHARE for epoch ${epoch.epoch} (${judged.value.message}); keep this as evidence: ` +
+        `grant ${hexOf(grantId)}, share ${hexOf(kept.share)}, signature ${hexOf(kept.signature)}`,
+    );
+    return false;
+  }
+  if (judged.code === 'EVIDENCE_SHARE_GOOD') return true;
+  complaints.push(
+    `a share in the name of ${clean(orgId)} counts for nothing: ${judged.message}; somebody between made it up, or it is of another epoch`,
+  );
+  return false;
 }
 
 /** Shares that consensus checked when they were posted. Nobody has demanded any: none. */
@@ -154,7 +188,7 @@ function tooFew(
   { by }: Opening,
 ): ClientError {
   const { threshold, holders } = sealedUnder;
-  const refused = replies.filter(({ orgId, code }) => orgId !== null && code !== null && !by.includes(orgId));
+  const refused = replies.filter(({ share, code }) => share === null && code !== null);
   const heard = new Set([...by, ...replies.flatMap(({ orgId }) => orgId ?? [])]);
   const silent = holders.flatMap(({ name }) => (heard.has(name) ? [] : [name]));
   const missing = holders.flatMap(({ name }) => (by.includes(name) ? [] : [name]));

@@ -16,6 +16,7 @@ import { ClientError } from './errors.ts';
 import { fromHex } from './hex.ts';
 import { type Asked, askHolders, type Attempt, isDelivery, nameOf, openFor, tryReply } from './release-replies.ts';
 import { openByShares } from './release-shares.ts';
+import type { ShareEvidence } from './share-evidence.ts';
 
 export interface Release {
   /** 32 bytes. Erased by the caller. */
@@ -23,6 +24,8 @@ export interface Release {
   readonly from: string;
   /** Custodians whose signed answer was not this record's key, and others that answered wrongly. */
   readonly complaints: readonly string[];
+  /** False shares that custodians signed: each convicts its custodian. */
+  readonly evidence: readonly ShareEvidence[];
 }
 
 /**
@@ -35,12 +38,13 @@ export async function obtainKey(
   proven: { readonly record: RecordEntry; readonly version: RecordVersionEntry },
   requestKey: Uint8Array,
 ): Promise<Release> {
-  const attempt: Attempt = { view, grant, ...proven, requestKey, complaints: [] };
+  const attempt: Attempt = { view, grant, ...proven, requestKey, complaints: [], evidence: [] };
+  const { complaints, evidence } = attempt;
   const isShared = proven.version.content.capsule.kind === 'threshold';
   const found = isShared ? await openByShares(attempt) : await openByWraps(attempt);
-  if (found.key !== undefined) return { key: found.key, from: found.from, complaints: attempt.complaints };
+  if (found.key !== undefined) return { key: found.key, from: found.from, complaints, evidence };
   const delivered = found.hadDelivery ? undefined : await tryDelivery(attempt);
-  if (delivered !== undefined) return { key: delivered, from: 'the owner', complaints: attempt.complaints };
+  if (delivered !== undefined) return { key: delivered, from: 'the owner', complaints, evidence };
   throw found.error();
 }
 

@@ -399,6 +399,16 @@ export type ReleaseReply =
       readonly signature: Uint8Array;
       readonly custodianKey: Uint8Array;
     }
+  /** A share that its custodian signed, and that is not its share: it convicts it, and opens nothing. */
+  | {
+      readonly kind: 'falseShare';
+      readonly orgId: OrgId;
+      readonly share: Uint8Array;
+      readonly signature: Uint8Array;
+      readonly custodianKey: Uint8Array;
+      readonly code: string;
+      readonly message: string;
+    }
   | { readonly kind: 'refused'; readonly orgId: OrgId; readonly code: string; readonly message: string };
 
 /** This hospital's custodian as its node sees it. */

@@ -84,9 +84,17 @@ export const custodySessionIdOf = (session: {
 export const custodyAnnounceHash = (sessionId: Hash, org: OrgId, key: Uint8Array): Hash =>
   H('custody-announce', sessionId, utf8(org), key);
 
-/** By the holder's custodian key, over a release share for one grant. */
-export const custodyShareHash = (chainId: Hash, requestHash: Hash, org: OrgId, share: Uint8Array): Hash =>
-  H('custody-share', chainId, requestHash, utf8(org), share);
+/** Which share it is: what is a holder's in one epoch is false in the next. */
+export interface ShareSubject {
+  readonly chainId: Hash;
+  readonly epoch: number;
+  /** Hash of the granted request. */
+  readonly grantId: Hash;
+}
+
+/** By the holder's custodian key, over a release share: it answers for that epoch, and a false share of that epoch convicts it. */
+export const custodyShareHash = ({ chainId, epoch, grantId }: ShareSubject, org: OrgId, share: Uint8Array): Hash =>
+  H('custody-share', chainId, u32be(epoch), grantId, utf8(org), share);
 
 /** The epoch that is active: whose shares open records. */
 export const custodyEpochEntry = struct({

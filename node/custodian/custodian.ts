@@ -126,7 +126,7 @@ export class Custodian {
       );
     }
     const share = createReleaseShare(context, holder, x, random);
-    const signature = signer.sign(custodyShareHash(context.chainId, context.grantId, orgId, share));
+    const signature = signer.sign(custodyShareHash(context, orgId, share));
     return accept({ kind: 'share', orgId, share, custodianKey: signer.publicKey, signature });
   }
 

@@ -23,7 +23,7 @@ import type { Member, Network } from '../network/types.ts';
 import { asTheyCome } from './as-they-come.ts';
 import { findGrant, type Grant, mayBeGranted } from './grants.ts';
 import type { OwnCustodian } from './own-custodian.ts';
-import { checkedAnswer, sharedGrant } from './share-check.ts';
+import { checkedAnswer, type FalseShare, sharedGrant } from './share-check.ts';
 
 const PEER_TIMEOUT_MS = 8_000;
 /** What all members together may ask of our custodian in a second: as many as it makes new answers. */
@@ -193,10 +193,11 @@ const awayHolder = (orgId: OrgId): ReleaseAnswer =>
     message: `${orgId}, which holds a share, cannot be reached; other holders can release the key`,
   });
 
-function toReply(answer: ReleaseAnswer): ReleaseReply {
+function toReply(answer: ReleaseAnswer | FalseShare): ReleaseReply {
   switch (answer.kind) {
     case 'refused':
     case 'share':
+    case 'falseShare':
       return answer;
     case 'released': {
       const { orgId, wrapped, signature, custodianKey } = answer;

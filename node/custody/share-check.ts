@@ -56,25 +56,31 @@ async function holdersOf(state: StatePort, { holders }: CustodyEpochEntry): Prom
   });
 }
 
-/** The answer as it came, or a refusal in the holder's name that says what is false about it. */
+/** A share that is not the holder's, signed by its custodian: passed on, since it convicts it. */
+export interface FalseShare extends Omit<Extract<ReleaseAnswer, { readonly kind: 'share' }>, 'kind'> {
+  readonly kind: 'falseShare';
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The answer as it came, or what is false about it: with the share where its custodian signed that, else a refusal. */
 export function checkedAnswer(
   answer: ReleaseAnswer,
   { context }: SharedGrant,
   holder: ShareHolder,
   engine: Sm2Engine,
-): ReleaseAnswer {
+): ReleaseAnswer | FalseShare {
   const { orgId } = holder;
   if (answer.kind === 'refused') return answer;
-  const isFalse = (why: string): ReleaseAnswer =>
-    refusal(orgId, {
-      code: 'SHARE_FALSE',
-      message: `${orgId} sent what is not its share of epoch ${context.epoch} for this grant: ${why}; it lies, or its node is at another epoch`,
-    });
-  if (answer.kind !== 'share') return isFalse('a wrapped key');
-  const signed = custodyShareHash(context.chainId, context.grantId, orgId, answer.share);
+  const what = `${orgId} sent what is not its share of epoch ${context.epoch} for this grant`;
+  const isUnsigned = (why: string): ReleaseAnswer =>
+    refusal(orgId, { code: 'SHARE_UNSIGNED', message: `${what}: ${why}; its node lies, or is at another epoch` });
+  if (answer.kind !== 'share') return isUnsigned('a wrapped key');
+  const signed = custodyShareHash(context, orgId, answer.share);
   const isIts = holder.custodianKey !== null && equalBytes(answer.custodianKey, holder.custodianKey);
   if (!isIts || !engine.verify(answer.custodianKey, signed, answer.signature))
-    return isFalse('its custodian did not sign it');
+    return isUnsigned('its custodian did not sign it');
   const checked = checkReleaseShare(answer.share, context, holder);
-  return checked.ok ? answer : isFalse(checked.message);
+  if (checked.ok) return answer;
+  return { ...answer, kind: 'falseShare', code: 'SHARE_FALSE', message: `${what}, and signed it: ${checked.message}` };
 }

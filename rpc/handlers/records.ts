@@ -20,7 +20,7 @@ import {
   statePrefix,
 } from '../../common/protocol/state-entries.ts';
 import { decodeSidecar, type DecodedTransaction, type Sidecar } from '../../common/protocol/transaction.ts';
-import { assert } from '../../common/errors.ts';
+import { assert, unreachable } from '../../common/errors.ts';
 import type { BlockView } from '../blocks.ts';
 import { notFound, outOfScope, RpcError } from '../errors.ts';
 import { toHex } from '../json.ts';
@@ -344,9 +344,16 @@ function replyView(reply: ReleaseReply): Reply {
   const base = { ...NOTHING_SAID, from: 'custodian' as const, orgId };
   if (reply.kind === 'refused') return { ...base, code: reply.code, message: reply.message };
   const signed = { ...base, signature: toHex(reply.signature), custodianKey: toHex(reply.custodianKey) };
-  return reply.kind === 'share'
-    ? { ...signed, share: toHex(reply.share) }
-    : { ...signed, wrapped: toHex(reply.wrapped) };
+  switch (reply.kind) {
+    case 'wrap':
+      return { ...signed, wrapped: toHex(reply.wrapped) };
+    case 'share':
+      return { ...signed, share: toHex(reply.share) };
+    case 'falseShare':
+      return { ...signed, share: toHex(reply.share), code: reply.code, message: reply.message };
+    default:
+      return unreachable(reply);
+  }
 }
 
 /** A ciphertext is in scope with the record that names it; while no record does, for the uploader's organisation. */

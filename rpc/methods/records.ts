@@ -136,7 +136,7 @@ export const custodyMethods = {
           orgId: s.nullable(orgId),
           /** The whole key, from whoever can give it alone. Without it and without a share: refused. */
           wrapped: s.nullable(s.hexUpTo(512)),
-          /** A holder's masked share, of which a threshold opens the record. */
+          /** A holder's masked share, of which a threshold opens the record. With a code: a false one, which convicts it. */
           share: s.nullable(s.hex(RELEASE_SHARE_BYTES)),
           signature: s.nullable(s.hex(64)),
           custodianKey: s.nullable(s.hex(64)),

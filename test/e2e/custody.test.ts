@@ -119,7 +119,7 @@ t.test('one lies: it is named, and the others suffice', async (t) => {
     [`${first} CUSTODIAN_UNAVAILABLE`, `${fourth} SHARE_FALSE`],
   );
   const error = await refusalOf(() => read());
-  t.match(error.message, new RegExp(`${fourth}.*not its share`));
+  t.match(error.message, new RegExp(`${fourth} SIGNED A FALSE SHARE.*keep this as evidence`));
   devnet.startCustodian(first);
   await listening(first);
   t.ok((await read()).isEqual);

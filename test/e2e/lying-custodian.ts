@@ -4,14 +4,17 @@
  */
 import { encodePoint, GENERATOR } from '../../common/crypto/curve.ts';
 import { custodyShareHash } from '../../common/protocol/custody.ts';
+import { judgeShare } from '../../node/custodian/judge.ts';
 import { takeCustodian } from './custodian-in-hand.ts';
 
-const { honest, chainId, orgId, signer, serve } = await takeCustodian();
+const { honest, believed, orgId, signer, serve } = await takeCustodian();
 await serve('lies', async (demand) => {
   const answer = await honest.answer(demand);
   if (answer.kind !== 'share' || demand.kind !== 'share') return answer;
+  const judged = judgeShare(demand, believed(demand.head), { orgId, nowMs: Date.now() });
+  if (!judged.ok) return answer;
   const share = Uint8Array.from(answer.share);
   share.set(encodePoint(GENERATOR.multiply(3n)), 35);
-  const signature = signer.sign(custodyShareHash(chainId, demand.grantId, orgId, share));
+  const signature = signer.sign(custodyShareHash(judged.value.context, orgId, share));
   return { ...answer, share, signature };
 });

@@ -9,7 +9,7 @@ import { type CustodianAnswer, refusal, type ShareDemand } from '../../common/pr
 import { judgeShare } from '../../node/custodian/judge.ts';
 import { takeCustodian } from './custodian-in-hand.ts';
 
-const { believed, chainId, orgId, signer, random, store, serve } = await takeCustodian();
+const { believed, orgId, signer, random, store, serve } = await takeCustodian();
 const [kept] = store.all().filter(({ kind }) => kind === 'share');
 if (kept === undefined) throw new Error('there is no share from before');
 const x = bytesToBigint(kept.content);
@@ -19,7 +19,7 @@ function answer(demand: ShareDemand): CustodianAnswer {
   if (!judged.ok) return refusal(orgId, judged);
   const { context, holder } = judged.value;
   const share = createReleaseShare(context, holder, x, random);
-  const signature = signer.sign(custodyShareHash(chainId, demand.grantId, orgId, share));
+  const signature = signer.sign(custodyShareHash(context, orgId, share));
   return { kind: 'share', orgId, share, custodianKey: signer.publicKey, signature };
 }
 

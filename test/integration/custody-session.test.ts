@@ -251,7 +251,7 @@ async function releaseBy({ service }: Hospital, grantId: Uint8Array): Promise<Re
 }
 const sharesOf = (replies: readonly ReleaseReply[]) => replies.flatMap((r) => (r.kind === 'share' ? [r.share] : []));
 const refusalsOf = (replies: readonly ReleaseReply[]) =>
-  replies.flatMap((r) => (r.kind === 'refused' ? [[r.orgId, r.code]] : []));
+  replies.flatMap((r) => (r.kind === 'refused' || r.kind === 'falseShare' ? [[r.orgId, r.code]] : []));
 
 const byOrg = ([a]: string[], [b]: string[]) => (a! < b! ? -1 : 1);
 
@@ -361,17 +361,21 @@ t.test('a release: any three of four, whoever is down, slow or lies', async (t) 
       if (answer.kind !== 'share') return answer;
       const share = Uint8Array.from(answer.share);
       change(share);
-      const signed = custodyShareHash(chain.chainId(), grantId, d.orgId, share);
+      const signed = custodyShareHash({ chainId: chain.chainId(), epoch: 1, grantId }, d.orgId, share);
       return { ...answer, share, signature: createSigner(d.secret).sign(signed) };
     };
-    const lies: [string, (answer: CustodianAnswer) => CustodianAnswer][] = [
-      ['another point', bent((share) => share.set(encodePoint(GENERATOR.multiply(3n)), 35))],
-      ["another's index", bent((share) => (share[1] = 1))],
-      ['no share', bent((share) => share.fill(0xff))],
-      ['a signature of nobody', (answer) => ({ ...answer, signature: new Uint8Array(64).fill(1) }) as CustodianAnswer],
+    const lies: [string, string, (answer: CustodianAnswer) => CustodianAnswer][] = [
+      ['another point', 'SHARE_FALSE', bent((share) => share.set(encodePoint(GENERATOR.multiply(3n)), 35))],
+      ["another's index", 'SHARE_FALSE', bent((share) => (share[1] = 1))],
+      ['no share', 'SHARE_FALSE', bent((share) => share.fill(0xff))],
+      [
+        'a signature of nobody',
+        'SHARE_UNSIGNED',
+        (answer) => ({ ...answer, signature: new Uint8Array(64).fill(1) }) as CustodianAnswer,
+      ],
     ];
     // Without the liar there are just enough: all three others have to answer for it to end.
-    for (const [name, lie] of lies) {
+    for (const [name, code, lie] of lies) {
       d.bend = lie;
       await a.down();
       const replies = await releaseBy(b, grantId);
@@ -381,7 +385,7 @@ t.test('a release: any three of four, whoever is down, slow or lies', async (t) 
         refusalsOf(replies).sort(byOrg),
         [
           [a.orgId, 'CUSTODIAN_UNAVAILABLE'],
-          [d.orgId, 'SHARE_FALSE'],
+          [d.orgId, code],
         ].sort(byOrg),
       );
       t.ok(granted.open(sharesOf(await releaseBy(b, grantId))), 'with the others it is read');

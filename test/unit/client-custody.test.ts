@@ -14,6 +14,7 @@ import { provenPolicy } from '../../client/policies.ts';
 import { prepareOffer, submitOffer } from '../../client/record-add.ts';
 import { fetchRecord, findGrant, grantedKey, ownKey, provenRecord } from '../../client/record-get.ts';
 import { checkOffer, consentTo, type RecordOffer, subjectOf } from '../../client/record-offer.ts';
+import { judgeShareEvidence } from '../../client/share-evidence.ts';
 import { encodeLabel, keyCheckOf, sealCapsule } from '../../common/crypto/custody/capsule.ts';
 import { custodyShareHash, splitCapsule } from '../../common/protocol/custody.ts';
 import { stateKey } from '../../common/protocol/state-entries.ts';
@@ -84,10 +85,10 @@ async function consortium(t: Test, { isMade = true, patientWrap = true } = {}) {
     return grantedKey(bob.view, bob.key, own, await provenRecord(bob.view, recordId));
   };
   /** A custodian's answer, signed as it signs. */
-  const share = (orgId: string, hash: Uint8Array, bytes = custodians.releaseShare(orgId, hash).share): ReleaseReply => {
+  const share = (orgId: string, hash: Uint8Array, bytes = custodians.releaseShare(orgId, hash).share): SharedReply => {
     const { custodianKey } = world.genesis.organisations.find((one) => one.orgId === orgId)!;
     const signature = createOpensslSigner(privateKeyOf(custodianKey!)).sign(
-      custodyShareHash(world.chainId, hash, orgId, bytes),
+      custodyShareHash({ chainId: world.chainId, epoch: custodians.epoch.epoch, grantId: hash }, orgId, bytes),
     );
     return { kind: 'share', orgId, share: bytes, signature, custodianKey: custodianKey! };
   };
@@ -114,6 +115,8 @@ async function consortium(t: Test, { isMade = true, patientWrap = true } = {}) {
     answer,
   };
 }
+
+type SharedReply = Extract<ReleaseReply, { kind: 'share' }>;
 
 const refused = (orgId: string, code: string): ReleaseReply => ({ kind: 'refused', orgId, code, message: 'no' });
 const messageOf = async (promise: Promise<unknown>): Promise<string> =>
@@ -169,19 +172,72 @@ t.test('a custodian that lies is named, with the evidence', async (t) => {
   const good = (orgId: string) => share(orgId, hash);
   const replayed = share(B, hash, custodians.releaseShare(B, elsewhere).share);
   answer(good(A), replayed, good(C), good(D));
-  const { key, complaints } = await read(recordId, hash);
+  const { key, complaints, evidence } = await read(recordId, hash);
   t.equal(key.length, 32, 'the others open it');
   t.match(complaints, [
-    /custodian of hospital-b SIGNED A WRONG SHARE.*keep this as evidence: grant 0x.*share 0x.*signature 0x/,
+    /custodian of hospital-b SIGNED A FALSE SHARE for epoch 1.*keep this as evidence: grant 0x.*share 0x.*signature 0x/,
   ]);
   t.equal(complaints.length, 1);
+  const [kept] = evidence;
+  t.match(kept, { orgId: B, epoch: 1, grantId: hash, share: replayed.share, signature: replayed.signature });
+  t.equal(evidence.length, 1);
+
+  // A node that checks says so itself, and passes the evidence on; what it says of a good share is not believed.
+  const accused = (of: typeof replayed): ReleaseReply => ({
+    ...of,
+    kind: 'falseShare',
+    code: 'SHARE_FALSE',
+    message: 'no',
+  });
+  answer(good(A), accused(replayed), good(C), good(D));
+  t.same((await read(recordId, hash)).evidence, [kept]);
+  answer(accused(good(A)), good(C), good(D));
+  t.match(await read(recordId, hash), { key, complaints: [], evidence: [] });
 
   const unsigned = { ...replayed, signature: new Uint8Array(64) } as ReleaseReply;
   answer(good(A), unsigned, good(C), good(D));
   const made = await read(recordId, hash);
-  t.match(made.complaints, [/name of hospital-b has a signature that does not verify.*somebody between made it up/]);
+  t.match(made.complaints, [/custodian of hospital-b did not sign it for epoch 1; somebody between made it up/]);
+  t.same(made.evidence, [], 'which convicts nobody');
   answer(good(A), replayed, good(C));
-  t.match(await messageOf(read(recordId, hash)), /2 of the 3.*hospital-b SIGNED A WRONG SHARE/);
+  t.match(await messageOf(read(recordId, hash)), /2 of the 3.*hospital-b SIGNED A FALSE SHARE/);
+});
+
+t.test('evidence is judged by the chain alone', async (t) => {
+  const { world, custodians, bob, offerOf, write, granted, share } = await consortium(t);
+  const recordId = await write(await offerOf(randomBytes(100)));
+  const [hash, elsewhere] = [await granted(recordId), await granted(await write(await offerOf(randomBytes(100))))];
+  const custodianKey = world.genesis.organisations.find(({ orgId }) => orgId === B)!.custodianKey!;
+  const { capsule } = (await provenRecord(bob.view, recordId)).version.content;
+  if (capsule.kind !== 'threshold') throw new Error('not sealed');
+  const { requesterKey } = (await provenRequest(bob.view, hash)).value.request;
+  const { chainId } = world;
+  const ground = { chainId, epoch: custodians.epoch, custodianKey, requesterKey, capsule };
+  const answered = share(B, hash, custodians.releaseShare(B, elsewhere).share);
+  const evidence = { ...answered, epoch: 1, grantId: hash };
+  const codeOfJudging = (change: Partial<typeof evidence>, other: Partial<typeof ground> = {}) => {
+    const judged = judgeShareEvidence({ ...evidence, ...change }, { ...ground, ...other }, bob.view.engine);
+    return judged.ok ? `convicted, ${judged.value.code}` : judged.code;
+  };
+  t.equal(codeOfJudging({}), 'convicted, SHARE_PROOF');
+  t.equal(codeOfJudging(share(A, hash, answered.share)), 'EVIDENCE_UNSIGNED', "another's signature");
+  t.equal(codeOfJudging({ grantId: elsewhere }), 'EVIDENCE_UNSIGNED', 'said of another grant');
+  t.equal(codeOfJudging({ share: new Uint8Array(164) }), 'EVIDENCE_UNSIGNED', 'another share');
+  t.equal(codeOfJudging(share(B, hash, new Uint8Array(164))), 'convicted, SHARE_MALFORMED', 'nonsense, but signed');
+  t.equal(codeOfJudging(share(B, hash)), 'EVIDENCE_SHARE_GOOD');
+  t.equal(codeOfJudging({ orgId: 'hospital-z' }), 'EVIDENCE_GROUND');
+  const honest = share(B, hash);
+  refresh(custodians);
+  t.equal(
+    codeOfJudging(honest, { epoch: custodians.epoch }),
+    'EVIDENCE_GROUND',
+    'a share of the epoch before is no lie',
+  );
+  t.equal(
+    codeOfJudging({ ...honest, epoch: 2 }, { epoch: custodians.epoch }),
+    'EVIDENCE_UNSIGNED',
+    'whatever is claimed',
+  );
 });
 
 t.test('shares of the epoch before: asked once more', async (t) => {
@@ -206,9 +262,11 @@ t.test('shares of the epoch before: asked once more', async (t) => {
   // Of one epoch each, both would open: the key is the same. Mixed they are of no use.
   const mixed = [old[0]!, ...ORGS.slice(1).map((orgId) => share(orgId, hash))];
   answer(...mixed);
-  t.match((await read(recordId, hash)).complaints, [/hospital-a SIGNED A WRONG SHARE/]);
+  const late = await read(recordId, hash);
+  t.match(late.complaints, [/custodian of hospital-a did not sign it for epoch 2; .*or it is of another epoch/]);
+  t.same(late.evidence, [], 'being late is no lie');
   answer(...mixed.slice(0, 3));
-  t.match(await messageOf(read(recordId, hash)), /2 of the 3.*hospital-a SIGNED A WRONG SHARE/);
+  t.match(await messageOf(read(recordId, hash)), /2 of the 3.*hospital-a did not sign it for epoch 2/);
 });
 
 t.test('what the owner refuses to sign, and the chain to take', async (t) => {

@@ -114,7 +114,7 @@ t.test('any three of four open the record, for the requester alone', async (t) =
     const demand = demandOf(ledger, record);
     const answer = await custodian.answer(demand);
     if (answer.kind !== 'share') throw new Error(codeOf(answer));
-    const signed = custodyShareHash(CHAIN, record.grantId, orgId, answer.share);
+    const signed = custodyShareHash(context, orgId, answer.share);
     t.ok(
       engine.verify(signer.publicKey, signed, answer.signature) && equalBytes(answer.custodianKey, signer.publicKey),
     );

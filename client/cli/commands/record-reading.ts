@@ -133,6 +133,7 @@ export async function get(session: Session, options: GetOptions, id: string): Pr
   });
   opened.key.fill(0);
   session.out.progressDone();
+  const { shareEvidenceJson } = await import('../../share-evidence.ts');
   return {
     json: {
       recordId: hexOf(recordId),
@@ -145,6 +146,7 @@ export async function get(session: Session, options: GetOptions, id: string): Pr
       requestHash: own && hexOf(own.grant.hash),
       keyFrom: opened.from,
       warnings: opened.complaints,
+      evidence: opened.evidence.map(shareEvidenceJson),
       verified: ['state proof', 'owner signature', 'ciphertext digest', 'authentication tags', 'header hash'],
     },
     text: fields([
@@ -171,14 +173,14 @@ async function released(
   return (await import('../../recovery-demand.ts')).recoveredKey(view, key, own, proven, recoveryPart);
 }
 
-async function ownedKey(session: Session, options: GetOptions, proven: ProvenRecord) {
+async function ownedKey(session: Session, options: GetOptions, proven: ProvenRecord): Promise<Release> {
   const { ownKey } = await import('../../record-get.ts');
   const view = await session.view();
   const key = await session.key();
   // An earlier key of the same account opens what was wrapped to it.
   const wrapKey =
     options.wrapKey === undefined ? key : { ...(await session.unlock(options.wrapKey)), account: key.account };
-  return { key: await ownKey(view, wrapKey, proven), from: 'the own wrap', complaints: [] as readonly string[] };
+  return { key: await ownKey(view, wrapKey, proven), from: 'the own wrap', complaints: [], evidence: [] };
 }
 
 function parseVersion(text: string | undefined): number | undefined {
