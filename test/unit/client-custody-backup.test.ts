@@ -16,6 +16,9 @@ import { cli, ClientWorld, PASSPHRASE, privateKeyOf } from './client-world.ts';
 import { Custodians, refresh } from './vm-custodians.ts';
 import { A, B } from './vm-world.ts';
 
+// Some thirty keystores are opened, half a second of a processor each.
+t.setTimeout(120_000);
+
 const PEOPLE = ['alice', 'bob', 'carol'] as const;
 type Officer = (typeof PEOPLE)[number];
 
@@ -225,11 +228,27 @@ t.test('what is refused', async (t) => {
   t.equal(readFileSync(join(dir, 'custody', name!), 'utf8'), 'something else', 'a file that does not open stays');
 });
 
-t.test('shares of an epoch that is over do not come back', async (t) => {
-  const { custodians, dir, keep, backUp, part, openAs, restore, kept } = await hospital(t);
+t.test('shares of an epoch that is over do not come back, whatever a node shows', async (t) => {
+  const { world, custodians, dir, keep, backUp, part, openAs, restore, kept } = await hospital(t);
+  const share = await kept(dir);
   await backUp('parts');
   await openAs('alice', part('parts', 1), 'opened-1');
   await openAs('bob', part('parts', 2), 'opened-2');
+
+  // The node proves the epoch at a block that the custodian is past: it may be over.
+  rmSync(join(dir, 'custody'), { recursive: true });
+  const { height } = world.head.header;
+  const seen = (text: string): void => writeFileSync(join(dir, 'custodian-height'), text, { mode: 0o600 });
+  seen(`${height + 1}`);
+  const behind = await restore(['opened-1', 'opened-2']);
+  t.match(behind.error, { code: 'CUSTODIAN_ROLLBACK', message: new RegExp(`block ${height};.* block ${height + 1}`) });
+  seen('');
+  t.equal((await restore(['opened-1', 'opened-2'])).error.code, 'CUSTODIAN_MEMORY', 'an empty file is no height');
+  t.throws(() => readdirSync(join(dir, 'custody')), 'and nothing is written');
+  seen(`${height}`);
+  t.match(await restore(['opened-1', 'opened-2']), { code: 0, json: { restored: true, epoch: 1 } });
+  t.same(await kept(dir), share);
+
   refresh(custodians);
   t.equal(custodians.epoch.epoch, 2);
   rmSync(join(dir, 'custody'), { recursive: true });
@@ -243,32 +262,4 @@ t.test('shares of an epoch that is over do not come back', async (t) => {
   t.match(await backUp('next'), { code: 0, json: { epoch: 2 } });
   await openAs('alice', part('next', 1, 2), 'next-1');
   t.equal((await restore(['next-1', 'opened-2'])).error.code, 'CUSTODY_EPOCH_SUPERSEDED');
-});
-
-t.test('a node that shows less than the custodian has seen is not believed', async (t) => {
-  const { world, at, dir, backUp, part, openAs, restore, kept } = await hospital(t);
-  const share = await kept(dir);
-  await backUp('parts');
-  await openAs('alice', part('parts', 1), 'opened-1');
-  await openAs('bob', part('parts', 2), 'opened-2');
-  const parts = ['opened-1', 'opened-2'];
-  rmSync(join(dir, 'custody'), { recursive: true });
-  const seen = (text: string): void => writeFileSync(join(dir, 'custodian-height'), text, { mode: 0o600 });
-  const { height } = world.head.header;
-
-  seen(`${height + 1}`);
-  const behind = await restore(parts);
-  t.match(behind.error, { code: 'CUSTODIAN_ROLLBACK', message: new RegExp(`block ${height};.* block ${height + 1}`) });
-  seen('');
-  t.equal((await restore(parts)).error.code, 'CUSTODIAN_MEMORY', 'an empty file is no height');
-  t.throws(() => readdirSync(join(dir, 'custody')), 'and nothing is written');
-
-  // The same epoch, with blocks since the backup: the share is that of now.
-  seen(`${height}`);
-  t.match(await restore(parts), { code: 0, json: { restored: true, epoch: 1 } });
-  t.same(await kept(dir), share);
-  rmSync(join(dir, 'custody'), { recursive: true });
-  rmSync(join(dir, 'custodian-height'));
-  t.match(await restore(parts), { code: 0, json: { restored: true } }, 'a custodian on a new machine has seen nothing');
-  t.throws(() => statSync(at('srv', 'custodian-height')));
 });
