@@ -2,13 +2,14 @@
  * Transactions between nodes: batches by gossip, and by request to every validator what has waited too long. Gossip
  * drops what it has seen before, so that it never repeats anything: whoever missed a batch depends on the second way.
  *
- * A node that is connected to all members gives each of them its batch itself, and says so: passed on by everybody, it
- * would reach each of them as often as there are members. Who has lost a connection depends on the others.
+ * A node gives its batch to each member that it is connected to, and says whom it does not reach: passed on by everybody,
+ * it would come to each member as often as there are members. Who is not reached depends on those who reach it.
  */
 import { EmrError } from '../../common/errors.ts';
-import type { TimeMs } from '../../common/protocol/primitives.ts';
+import type { Address, TimeMs } from '../../common/protocol/primitives.ts';
 import type { Clock } from '../clock.ts';
 import type { Member, Network, Opinion } from '../network/types.ts';
+import { hashKey } from '../verification/hash-key.ts';
 import type { RawTransaction } from '../verification/transaction-checker.ts';
 import type { Mempool } from './mempool.ts';
 import type { PoolEntry } from './pool.ts';
@@ -19,6 +20,7 @@ import {
   FRAME_TARGET_BYTES,
   MAX_ANSWER_BYTES,
   MAX_FRAME_TRANSACTIONS,
+  MAX_UNREACHED,
   sizeOf,
 } from './transaction-frame.ts';
 
@@ -40,7 +42,7 @@ const REQUEST_IDLE_MS = 5_000;
 
 export interface GossipPorts {
   readonly clock: Clock;
-  readonly network: Pick<Network, 'publish' | 'reachesAll' | 'onGossip' | 'request' | 'onRequest'>;
+  readonly network: Pick<Network, 'publish' | 'audience' | 'onGossip' | 'request' | 'onRequest'>;
   /** Peer ids of the validators of the next height, without this node. */
   validatorPeers(): readonly string[];
 }
@@ -99,20 +101,27 @@ export class TransactionGossip {
     this.#outbox = [];
     this.#outboxBytes = 0;
     this.#flushedMs = this.#ports.clock.nowMs();
-    network.publish('transactions', encodeFrame({ toAll: network.reachesAll('transactions'), transactions }));
+    const { unreached } = network.audience('transactions');
+    network.publish('transactions', encodeFrame({ unreached: addressesOf(unreached), transactions }));
   }
 
   async #onGossip(from: Member, payload: Uint8Array): Promise<Opinion> {
     if (this.#framesUnderCheck >= MAX_FRAMES_UNDER_CHECK) return 'ignore';
     const frame = decodeFrame(payload);
     if (!frame.ok) return 'reject';
-    const { transactions, toAll } = frame.value;
+    const { transactions, unreached } = frame.value;
     const codes = await this.#admit(transactions, from);
     // An honest node passes on only what it has verified; state may differ between nodes, signatures cannot.
     if (codes.some((code) => UNFORGIVABLE.has(code))) return 'reject';
     // Not all of it was looked at: then it is not for us to pass on either.
     if (codes.includes('POOL_FULL')) return 'ignore';
-    return toAll ? 'keep' : 'accept';
+    return this.#reachesOneOf(unreached) ? 'accept' : 'keep';
+  }
+
+  #reachesOneOf(addresses: readonly Address[]): boolean {
+    if (addresses.length === 0) return false;
+    const wanted = new Set(addresses.map(hashKey));
+    return this.#ports.network.audience('transactions').reached.some(({ address }) => wanted.has(hashKey(address)));
   }
 
   async *#onRequest(from: Member, payload: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -160,7 +169,7 @@ export class TransactionGossip {
     for (const entry of overdue) entry.escalatedMs = nowMs;
     this.#escalating = true;
     const transactions = overdue.map(({ checked, sidecar }) => ({ bytes: checked.tx.bytes, sidecar }));
-    const payload = encodeFrame({ toAll: true, transactions });
+    const payload = encodeFrame({ unreached: [], transactions });
     try {
       await Promise.all(this.#ports.validatorPeers().map((peerId) => this.#send(peerId, payload)));
     } finally {
@@ -178,6 +187,9 @@ export class TransactionGossip {
     }
   }
 }
+
+const addressesOf = (members: readonly Member[]): Address[] =>
+  members.slice(0, MAX_UNREACHED).map(({ address }) => address);
 
 const UNFORGIVABLE: ReadonlySet<string> = new Set([
   'MALFORMED',

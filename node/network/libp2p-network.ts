@@ -17,7 +17,7 @@ import type { MembersOnlyNode } from './libp2p-node.ts';
 import { parseMemberAddress } from './member-address.ts';
 import { parsePeerKey } from './peer-key.ts';
 import { requestProtocolId, RequestServer, sendRequest, type RequestHandler, type RequestOptions } from './requests.ts';
-import type { Member, Network, Opinion, PeerInfo, RequestProtocol } from './types.ts';
+import type { Audience, Member, Network, Opinion, PeerInfo, RequestProtocol } from './types.ts';
 
 /** A proposal of the largest block, with its signatures and framing. */
 const MAX_DIRECT_FRAME_BYTES = 6 * 1024 * 1024;
@@ -274,10 +274,14 @@ export class Libp2pNetwork implements Network {
       .catch(() => this.#count(`dropped_messages:gossip_${topic}`, 1));
   }
 
-  reachesAll(topic: GossipTopic): boolean {
+  audience(topic: GossipTopic): Audience {
     const listeners = this.#libp2p?.services.pubsub.getSubscribers(this.#topic(topic)) ?? [];
     const ids = new Set(listeners.map((peerId) => peerId.toString()));
-    return [...this.#peers].every(([id, { member }]) => member.role === 'bootstrap' || ids.has(id));
+    const members = [...this.#peers.values()].map(({ member }) => member).filter(({ role }) => role !== 'bootstrap');
+    return {
+      reached: members.filter(({ peerId }) => ids.has(peerId)),
+      unreached: members.filter(({ peerId }) => !ids.has(peerId)),
+    };
   }
 
   onGossip(topic: GossipTopic, handler: GossipHandler): void {

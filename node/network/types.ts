@@ -24,6 +24,12 @@ export interface Member {
  */
 export type Opinion = 'accept' | 'keep' | 'ignore' | 'reject';
 
+/** Without this node and without bootstrap peers. */
+export interface Audience {
+  readonly reached: readonly Member[];
+  readonly unreached: readonly Member[];
+}
+
 export interface PeerInfo {
   readonly peerId: string;
   readonly member: Member;
@@ -60,8 +66,8 @@ export interface Network {
 
   /** Gossips a batch; the payload's bytes identify it, so it is never a way to retransmit. */
   publish(topic: 'transactions' | 'heads', payload: Uint8Array): void;
-  /** Whether what is published now goes to every member by itself. */
-  reachesAll(topic: 'transactions' | 'heads'): boolean;
+  /** The members that what is published now goes to from here, and the others: those away, or not listening yet. */
+  audience(topic: 'transactions' | 'heads'): Audience;
   onGossip(
     topic: 'transactions' | 'heads',
     handler: (from: Member, payload: Uint8Array) => Opinion | Promise<Opinion>,

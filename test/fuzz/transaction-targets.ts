@@ -44,7 +44,7 @@ export const transactionTargets: readonly FunctionTarget[] = [
     form: 'cbor',
     sample: (random) =>
       encodeFrame({
-        toAll: random.chance(500),
+        unreached: random.chance(500) ? [] : [draw(20, random)],
         transactions: Array.from({ length: random.between(1, 3) }, () => ({
           bytes: someTransaction(random),
           sidecar: random.chance(300) ? draw(30, random) : null,

@@ -4,7 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EmrError } from '../../common/errors.ts';
-import type { Member, Network, Opinion, PeerInfo, RequestProtocol } from '../../node/network/types.ts';
+import type { Audience, Member, Network, Opinion, PeerInfo, RequestProtocol } from '../../node/network/types.ts';
 
 type GossipTopic = 'transactions' | 'heads';
 type GossipHandler = (from: Member, payload: Uint8Array) => Opinion | Promise<Opinion>;
@@ -95,8 +95,12 @@ export class MemoryNetwork implements Network {
 
   onPeerChange(): void {}
 
-  reachesAll(): boolean {
-    return this.peers().every(({ connected }) => connected);
+  audience(): Audience {
+    const peers = this.peers();
+    return {
+      reached: peers.filter(({ connected }) => connected).map(({ member }) => member),
+      unreached: peers.filter(({ connected }) => !connected).map(({ member }) => member),
+    };
   }
 
   sendDirect(peerId: string, payload: Uint8Array): void {

@@ -5,9 +5,11 @@ import type { Call } from '../../common/protocol/transaction.ts';
 import type { CheckedTransaction } from '../../vm/types.ts';
 import { Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
+import { TransactionGossip } from '../../node/mempool/gossip.ts';
 import { Mempool } from '../../node/mempool/mempool.ts';
 import type { PoolLimits } from '../../node/mempool/pool.ts';
 import { decodeFrame, encodeFrame } from '../../node/mempool/transaction-frame.ts';
+import type { Member } from '../../node/network/types.ts';
 import { openChainStore } from '../../node/storage/chain-store.ts';
 import { type RawTransaction, TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
@@ -202,15 +204,55 @@ t.test('empty and not empty are announced once each', async (t) => {
   t.equal(changes, 2);
 });
 
+t.test('a batch is passed on by those who reach a member that its sender does not', async (t) => {
+  const { mempool, clock, spread } = await open();
+  const member = (index: number): Member => ({
+    peerId: `peer-${index}`,
+    orgId: `org-${index}`,
+    role: 'validator',
+    address: new Uint8Array(20).fill(index),
+  });
+  const [sender, reached, away] = [member(1), member(2), member(3)];
+  const published: Uint8Array[] = [];
+  let judge: (from: Member, payload: Uint8Array) => unknown = () => undefined;
+  const network = {
+    publish: (_topic: string, payload: Uint8Array) => void published.push(payload),
+    audience: () => ({ reached: [sender, reached], unreached: [away] }),
+    onGossip: (_topic: string, handler: typeof judge) => void (judge = handler),
+    onRequest: () => undefined,
+    request: () => {
+      throw new Error('nothing is asked for');
+    },
+  };
+  const gossip = new TransactionGossip(mempool, { clock, network, validatorPeers: () => [] });
+  gossip.start();
+  t.teardown(() => gossip.stop());
+  const heard = (unreached: readonly Member[]) => {
+    const addresses = unreached.map(({ address }) => address);
+    return judge(sender, encodeFrame({ unreached: addresses, transactions: [raw(enrolPatient(net))] }));
+  };
+  t.equal(await heard([]), 'keep');
+  t.equal(await heard([away]), 'keep', 'nor does this node reach it: it may be off');
+  t.equal(await heard([away, reached]), 'accept');
+  t.equal(await heard([member(9)]), 'keep', 'no member as far as this node knows');
+  t.equal(mempool.size, 4);
+
+  gossip.spread(raw(enrolPatient(net)));
+  clock.advance(1);
+  const [own] = published.map((payload) => decodeFrame(payload));
+  t.same(own?.ok && own.value.unreached, [away.address]);
+  t.same(spread, [], 'what a member sent is not spread by the pool');
+});
+
 t.test('frames of transactions are strict', async (t) => {
   const transactions = [raw(enrolPatient(net)), { bytes: Uint8Array.of(1), sidecar: Uint8Array.of(2) }];
-  const frame = { toAll: true, transactions };
+  const frame = { unreached: [new Uint8Array(20)], transactions };
   const bytes = encodeFrame(frame);
   t.same(decodeFrame(bytes), { ok: true, value: frame });
   t.equal(mustFail(decodeFrame(bytes.slice(0, -1))), 'MALFORMED');
   t.equal(mustFail(decodeFrame(new Uint8Array(200_000))), 'TOO_LARGE');
   t.equal(
-    mustFail(decodeFrame(hexToBytes('a265746f416c6cf56c7472616e73616374696f6e7380'))),
+    mustFail(decodeFrame(hexToBytes('a269756e72656163686564806c7472616e73616374696f6e7380'))),
     'MALFORMED',
     'an empty frame',
   );
