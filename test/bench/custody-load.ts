@@ -32,7 +32,7 @@ const { values } = parseArgs({ options: { quick: { type: 'boolean' }, rates: { t
 const sizes =
   values.quick === true
     ? { patients: 2_000, supply: 8_000, stepSeconds: 3, latencySeconds: 4 }
-    : { patients: 10_000, supply: 40_000, stepSeconds: 5, latencySeconds: 10 };
+    : { patients: 10_000, supply: 70_000, stepSeconds: 5, latencySeconds: 10 };
 const rates = values.rates?.split(',').map(Number) ?? null;
 
 /** Each hospital's node gets the ciphertext that records of that hospital name, as a client would bring it. */

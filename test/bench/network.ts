@@ -40,7 +40,7 @@ interface Sizes {
   readonly latencySeconds: number;
 }
 
-const FULL: Sizes = { patients: 10_000, supply: 80_000, stepSeconds: 5, latencySeconds: 10 };
+const FULL: Sizes = { patients: 10_000, supply: 140_000, stepSeconds: 5, latencySeconds: 10 };
 const QUICK: Sizes = { patients: 2_000, supply: 12_000, stepSeconds: 3, latencySeconds: 4 };
 
 interface Measured extends Swept {
@@ -92,8 +92,9 @@ async function measure(validators: number, sizes: Sizes, rates: readonly number[
     const rate = peak.committedPerSecond * 0.8;
     const seen: (Loaded | null)[] = [];
     for (const sight of sights) {
-      const seconds = Math.min(sizes.latencySeconds, secondsOf(sight.length, rate));
-      seen.push(told(await network.run(sight[Symbol.iterator](), rate, seconds)));
+      const slow = Math.min(rate, sight.length / sizes.stepSeconds);
+      const seconds = secondsOf(sight.length, slow);
+      seen.push(told(await network.run(sight[Symbol.iterator](), slow, Math.min(sizes.latencySeconds, seconds))));
     }
     const profile = await network.profiled(() => network.run(calls, rate, sizes.stepSeconds));
     const { height, stateRoot } = await network.agree();

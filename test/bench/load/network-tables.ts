@@ -27,6 +27,7 @@ export function sweepTable({ validators, mix, steps }: Swept): Table {
       'validators, cores',
       'load, cores',
       'peak MiB',
+      'sent late, p99 ms',
     ],
     rows: steps.map((step) => [
       step.ratePerSecond.toFixed(0),
@@ -36,6 +37,7 @@ export function sweepTable({ validators, mix, steps }: Swept): Table {
       step.validatorCores,
       step.loadCores,
       step.peakMiB,
+      step.lateness.p99Ms,
     ]),
   };
 }
