@@ -8,11 +8,17 @@ import type { CapsuleLabel } from '../common/crypto/custody/capsule.ts';
 import { custodyEpochEntry, type CustodyEpochEntry } from '../common/protocol/custody.ts';
 import type { PolicyDocument } from '../common/protocol/policy.ts';
 import { activeRecoveryKeyEntry } from '../common/protocol/recovery-key.ts';
-import { organisationEntry, type RecordVersionEntry, stateKey } from '../common/protocol/state-entries.ts';
+import {
+  accountEntry,
+  organisationEntry,
+  type RecordVersionEntry,
+  stateKey,
+} from '../common/protocol/state-entries.ts';
 import { encodeSidecar, type RecordContent, type Sidecar, sidecarHash } from '../common/protocol/transaction.ts';
 import type { ChainView, ProvenEntry } from './chain-view.ts';
 import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
+import { provenPolicy } from './policies.ts';
 
 /**
  * The epoch whose shares open records; null where the custodians have made no key.
@@ -63,6 +69,37 @@ async function hasCustodiansThroughout(view: ChainView): Promise<boolean> {
     if (value.custodianKey === null) return false;
   }
   return true;
+}
+
+/** A record as the chain proves it, as far as its keeping goes. */
+interface Kept {
+  readonly record: { readonly owner: Uint8Array };
+  readonly version: Pick<RecordVersionEntry, 'content'>;
+}
+
+/**
+ * In what a version's key is kept otherwise than that of a new version would be now; empty where it is not.
+ * @throws as `sealingKeys`
+ */
+export async function keptOtherwise(view: ChainView, { record, version }: Kept): Promise<readonly string[]> {
+  const { capsule, policyRef, ownerPublicKey } = version.content;
+  const policy = await provenPolicy(view, policyRef);
+  const keys = await sealingKeys(view, policy.document);
+  const owner = await view.entry(stateKey.account(record.owner), accountEntry, "the patient's account");
+  const under = capsule.kind === 'threshold' ? capsule.recovery : null;
+  const recovery = keys === null ? null : keys.recovery;
+  return [
+    ...(capsule.kind === 'direct' && keys !== null
+      ? ['The key of this version is wrapped to single holders; the new one is sealed by the custodians.']
+      : []),
+    ...(recovery !== null && under === null ? ['It is sealed under no recovery key, and the new one is.'] : []),
+    ...(recovery !== null && under !== null && !equalBytes(under.key, recovery)
+      ? ['It is sealed under an earlier recovery key.']
+      : []),
+    ...(policy.document.patientWrap && !equalBytes(owner.value.publicKey, ownerPublicKey)
+      ? ["The patient's copy is for a key that the patient has replaced."]
+      : []),
+  ];
 }
 
 /** How a version's key is kept, for people. */

@@ -1,5 +1,5 @@
 /** Commands about kept keys: a record of before the shared key is rekeyed; shares are demanded on the chain, and read. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { bytesToHex0x, hexToBytes } from '../../common/bytes.ts';
@@ -95,4 +95,87 @@ t.test('from one custodian to all of them, and what happens when they refuse', a
   await posts;
   t.match(await done('bob', ...get), { keyFrom: 'the custodians of hospital-a, hospital-c, hospital-d', version: 2 });
   t.equal(readFileSync(at('got.pdf'), 'utf8'), 'the content');
+});
+
+t.test('all older records of an author, one step on with each run', async (t) => {
+  const world = new ChainWorld({ alice: { org: A, roles: ['physician'] }, anna: { org: A, roles: ['physician'] } });
+  const custodians = new Custodians(world);
+  world.patient('paula');
+  const policy = bytesToHex0x(world.policy(owner));
+  const clients = new ClientWorld(world);
+  await clients.start();
+  t.teardown(() => clients.stop());
+  const folder = clients.folder();
+  const at = (...names: string[]): string => join(folder, ...names);
+  writeFileSync(at('passphrase'), PASSPHRASE, { mode: 0o600 });
+  for (const name of ['alice', 'anna', 'paula']) await clients.keystore(at(name), name);
+  const run = (name: string, ...args: string[]): Promise<Ran> =>
+    cli(
+      ['--json', '--home', at(name), '--rpc', clients.url, ...args],
+      { EMRCHAIN_PASSPHRASE_FILE: at('passphrase') },
+      clients.nowMs,
+    );
+  const patient = bytesToHex0x(world.who('paula').id);
+  const write = async (author: string, number: number): Promise<string> => {
+    const [offer, consent] = [at(`${number}.offer`), at(`${number}.consent`)];
+    writeFileSync(at(`${number}.txt`), `content ${number}`);
+    const add = ['--patient', patient, '--policy', policy, '--category', `0x${'0c'.repeat(32)}`, '--offer-out', offer];
+    await run(author, 'record', 'add', at(`${number}.txt`), ...add);
+    await run('paula', 'record', 'consent', offer, '--out', consent);
+    return String((await run(author, 'record', 'submit', offer, '--consent', consent)).json['recordId']);
+  };
+  const ids = [await write('alice', 1), await write('alice', 2), await write('alice', 3)] as const;
+  const others = await write('anna', 4);
+  mkdirSync(at('originals'));
+  const older = (): Promise<Ran> =>
+    run('alice', 'record', 'rekey-older', '--files', at('originals'), '--offers', at('offers'));
+  const consentTo = (id: string): Promise<Ran> => {
+    const stem = at('offers', `${id}-2`);
+    return run('paula', 'record', 'consent', `${stem}.offer.json`, '--out', `${stem}.consent.json`);
+  };
+  const states = ({ json }: Ran): Record<string, string> =>
+    Object.fromEntries((json['records'] as { recordId: string; state: string }[]).map((r) => [r.recordId, r.state]));
+
+  t.match(await older(), { code: 0, json: { current: 3, left: 0 } }, 'nothing is older while there is no shared key');
+  custodians.make();
+  const late = await write('alice', 5);
+  copyFileSync(at('1.txt'), at('originals', `${ids[0]}.txt`));
+  mkdirSync(at('originals', ids[1]));
+  copyFileSync(at('2.txt'), at('originals', ids[1], 'letter.txt'));
+
+  const first = await older();
+  t.match(first, { code: 1, error: { code: 'REKEY_INCOMPLETE' }, json: { current: 1, left: 3 } });
+  t.same(
+    states(first),
+    { [ids[0]]: 'waits', [ids[1]]: 'waits', [ids[2]]: 'missing' },
+    'and nothing of anna or of today',
+  );
+  t.notOk([others, late].some((id) => id in states(first)));
+  t.match((first.json['records'] as object[])[0], { version: 2, reasons: [/wrapped to single holders/] });
+  const again = await older();
+  t.same(states(again), states(first), 'an offer that waits is not made anew');
+
+  t.match(await consentTo(ids[0]), { code: 0 });
+  copyFileSync(at('offers', `${ids[0]}-2.consent.json`), at('offers', `${ids[1]}-2.consent.json`));
+  const second = await older();
+  t.same(
+    states(second),
+    { [ids[0]]: 'written', [ids[1]]: 'failed', [ids[2]]: 'missing' },
+    'what is wrong with one keeps no other waiting',
+  );
+  t.match(JSON.stringify(second.json), /CONSENT_MISMATCH/);
+  rmSync(at('offers', `${ids[1]}-2.consent.json`));
+  await consentTo(ids[1]);
+  mkdirSync(at('originals', ids[2]));
+  for (const name of ['a.txt', 'b.txt']) copyFileSync(at('3.txt'), at('originals', ids[2], name));
+  const third = await older();
+  t.same(states(third), { [ids[1]]: 'written', [ids[2]]: 'failed' });
+  t.match(JSON.stringify(third.json), /ORIGINAL_AMBIGUOUS/);
+  rmSync(at('originals', ids[2], 'b.txt'));
+  t.same(states(await older()), { [ids[2]]: 'waits' });
+  await consentTo(ids[2]);
+  t.match(await older(), { code: 0, json: { left: 0, records: [{ recordId: ids[2], state: 'written' }] } });
+  t.match(await older(), { code: 0, json: { current: 4, left: 0, records: [] } }, 'all are kept as new ones are');
+  t.match((await run('alice', 'record', 'show', ids[1])).json, { latestVersion: 2, latest: { custody: 'threshold' } });
+  t.match((await run('anna', 'record', 'show', others)).json, { latestVersion: 1, latest: { custody: 'direct' } });
 });

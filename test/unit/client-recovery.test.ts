@@ -8,9 +8,10 @@ import { decodeTrusted, encode } from '../../common/codec.ts';
 import { recoveryDemand, type RecoveryDemand, recoveryPart } from '../../common/protocol/recovery-demand.ts';
 
 import { requestAccess, decide, provenRequest } from '../../client/access.ts';
-import { sealingKeys } from '../../client/custody.ts';
+import { keptOtherwise, sealingKeys } from '../../client/custody.ts';
 import { Home } from '../../client/home.ts';
 import { provenPolicy } from '../../client/policies.ts';
+import { provenRecord } from '../../client/record-get.ts';
 import { prepareOffer, submitOffer } from '../../client/record-add.ts';
 import { checkOffer, consentTo, subjectOf } from '../../client/record-offer.ts';
 import { ChainWorld } from '../integration/rpc-fixture.ts';
@@ -228,10 +229,14 @@ t.test(
 );
 
 t.test('what an officer refuses, by the file and the own clock', async (t) => {
-  const { world, clients, at, make, write, grant, ask, openPart, get, paula, options, policyRef } = await consortium(t);
+  const { alice, world, clients, at, make, write, grant, ask, openPart, get, paula, options, policyRef } =
+    await consortium(t);
   const before = await write(randomBytes(100));
   await make();
   const recordId = await write(randomBytes(100));
+  const reasons = async (id: Uint8Array) => keptOtherwise(alice.view, await provenRecord(alice.view, id));
+  t.match(await reasons(before), [/under no recovery key/], 'what rekeying would change');
+  t.same(await reasons(recordId), []);
   const hash = await grant(recordId);
   t.equal((await ask(await grant(before), 'none')).error.code, 'RECOVERY_NOT_SEALED', 'written before there was a key');
   t.match(await ask(hash, 'demand'), { code: 0 });
@@ -288,6 +293,7 @@ t.test('what an officer refuses, by the file and the own clock', async (t) => {
 
   await make('next');
   const newer = await write(randomBytes(100), policyRef);
+  t.match(await reasons(recordId), [/earlier recovery key/]);
   const last = await grant(newer);
   t.match(await ask(last, 'last'), { code: 0 });
   t.equal((await openPart('bob', 'last', 'p')).error.code, 'RECOVERY_OTHER_KEY', 'of the key before');

@@ -1,9 +1,8 @@
 /** `emrchain record rekey`: the same content under a new key, where the old one is known or kept otherwise than today. */
-import { sealingKeys } from '../../custody.ts';
+import { keptOtherwise } from '../../custody.ts';
 import type { ProvenRecord } from '../../record-get.ts';
 import type { ChainView } from '../../chain-view.ts';
 import { hexOf, parseId } from '../../hex.ts';
-import { provenPolicy } from '../../policies.ts';
 import type { Result } from '../output.ts';
 import { gather } from '../paging.ts';
 import type { Session } from '../session.ts';
@@ -46,18 +45,17 @@ async function reasons(view: ChainView, { record, version }: ProvenRecord): Prom
   const ofVersion = items.filter((request) => request.version === version.version);
   const read = ofVersion.filter(({ status }) => MAY_HAVE_READ.has(status)).length;
   const active = ofVersion.filter(({ status }) => status === 'granted').length;
-  const policy = await provenPolicy(view, version.content.policyRef);
-  const isDirect = version.content.capsule.kind === 'direct' && (await sealingKeys(view, policy.document)) !== null;
+  const otherwise = await keptOtherwise(view, { record, version });
   return [
-    ...(isDirect
-      ? ['The key of this version is wrapped to single holders; the new one is sealed by the custodians.']
-      : []),
+    ...otherwise,
     ...(read > 0
       ? [`${read} grants may have opened the key of version ${version.version}: whoever read it keeps it.`]
       : []),
     ...(active > 0
       ? [`${active} of them are active and go on for that version: emrchain access revoke ends them.`]
       : []),
-    ...(!isDirect && read === 0 ? ['Nobody was granted this version, and its key is kept as new ones are.'] : []),
+    ...(otherwise.length === 0 && read === 0
+      ? ['Nobody was granted this version, and its key is kept as new ones are.']
+      : []),
   ];
 }

@@ -163,7 +163,8 @@ export async function offerOrWrite(
   return submitKept(session, offer, consentTo(offer, patient));
 }
 
-async function prepared(session: Session, record: NewRecord): Promise<RecordOffer> {
+/** Encrypted and uploaded. */
+export async function prepared(session: Session, record: NewRecord): Promise<RecordOffer> {
   const { prepareOffer } = await import('../../record-add.ts');
   const [view, writer] = [await session.view(), await session.sender()];
   const offer = await prepareOffer(view, writer, record, {
@@ -210,7 +211,7 @@ async function submitKept(session: Session, offer: RecordOffer, consent: Consent
   }
 }
 
-async function submitAndReplicate(session: Session, offer: RecordOffer, consent: Consent): Promise<Result> {
+export async function submitAndReplicate(session: Session, offer: RecordOffer, consent: Consent): Promise<Result> {
   const { awaitReplicas, submitOffer } = await import('../../record-add.ts');
   const [view, writer] = [await session.view(), await session.sender()];
   const submitted = await submitOffer(view, writer, offer, consent, session.submitOptions());

@@ -3,6 +3,7 @@ import { SECTION_CLASSES } from '../../../common/protocol/record.ts';
 import type { CommandDescriptor } from '../descriptor.ts';
 import { get, history, list, show } from './record-reading.ts';
 import { rekey } from './record-rekey.ts';
+import { rekeyOlder } from './record-rekey-older.ts';
 import { add, consent, submit } from './record-writing.ts';
 
 export const descriptor: CommandDescriptor = {
@@ -35,6 +36,17 @@ export const descriptor: CommandDescriptor = {
       .option('--offer-out <file>', 'where to write the offer for the patient to consent to')
       .option('--patient-key <name>', "the patient's key, where it is in this home: consents and submits at once")
       .action(run(rekey));
+    command
+      .command('rekey-older')
+      .description(
+        'rekey all that you wrote and that is kept otherwise than new records are; run it again until it says that nothing is left',
+      )
+      .requiredOption('--files <dir>', 'the originals: RECORD.ext, or a folder RECORD with the file in it')
+      .requiredOption(
+        '--offers <dir>',
+        'where offers go, and consents come back to (NAME.offer.json, NAME.consent.json)',
+      )
+      .action(run(rekeyOlder));
     command
       .command('consent <offer>')
       .description('as the patient: check an offer, open your copy of the key, and sign')
