@@ -6,6 +6,8 @@
 import {
   checkedNode,
   nodeKey,
+  outerAt,
+  OUTER,
   type NewNode,
   type NodeReader,
   type NodeRef,
@@ -13,6 +15,7 @@ import {
   type RefSlot,
   sequenceAt,
   type StoredNode,
+  type StoredPage,
   takeApart,
   versionAt,
 } from '../../vm/state-tree/index.ts';
@@ -58,6 +61,19 @@ export class NodeCache implements NodeReader {
     return found;
   }
 
+  /**
+   * Pages remember their children. What a page of the young generation remembers is young as well, and a node that comes
+   * over from the old one remembers nothing: so when the old generation goes, nothing holds any of it.
+   */
+  openChild(page: StoredPage, child: number): StoredNode {
+    const index = child & ~OUTER;
+    const known = page.opened[index];
+    if (known !== undefined) return known;
+    const found = this.openNode({ bytes: page.bytes, at: outerAt(page.count, child) });
+    page.opened[index] = found;
+    return found;
+  }
+
   /** Nodes of a block that has been committed, all of one version and in the order of their numbers. */
   add(version: number, nodes: readonly NewNode[]): void {
     nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), takeApart(bytes)));
@@ -99,5 +115,9 @@ export class NewNodes implements NodeReader {
     const own = this.#versions.get(versionAt(slot))?.[sequenceAt(slot)];
     if (own !== undefined) return takeApart(own.bytes);
     return this.#beneath.openNode?.(slot) ?? checkedNode(this.#beneath, refAt(slot.bytes, slot.at));
+  }
+
+  openChild(page: StoredPage, child: number): StoredNode {
+    return this.openNode({ bytes: page.bytes, at: outerAt(page.count, child) });
   }
 }

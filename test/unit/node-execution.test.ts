@@ -1,6 +1,6 @@
 import t from 'tap';
 import { flipBit, mustFail } from '../integration/node-expect.ts';
-import { bytesToHex, u32be } from '../../common/bytes.ts';
+import { bytesToHex, equalBytes, u32be } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
 import { InvariantError } from '../../common/errors.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
@@ -13,7 +13,7 @@ import { NewNodes, NodeCache } from '../../node/execution/node-cache.ts';
 import { type ChainStore, openChainStore } from '../../node/storage/chain-store.ts';
 import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
-import { applyWrites, EMPTY, get, type NodeReader, type NodeRef } from '../../vm/state-tree/index.ts';
+import { applyWrites, EMPTY, get, type NodeReader, type NodeRef, stateReader } from '../../vm/state-tree/index.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
 import { consortium, enrolPatient, type Hospital, signCall } from '../integration/node-consortium.ts';
@@ -216,6 +216,30 @@ t.test('state nodes are checked when they come from the database, once', async (
   const committed = new NodeCache(() => undefined);
   committed.add(1, applied.newNodes);
   t.same(read(committed), values, 'what a block has just made need not be loaded');
+});
+
+t.test('a state that is larger than the memory for its nodes is read again from the database', async (t) => {
+  // 72 MB in one batch: more than is hashed together, and than two generations of the cache hold.
+  const entries = Array.from({ length: 1_200 }, (_, index) => ({
+    key: Uint8Array.of(index >> 8, index),
+    value: new Uint8Array(60_000).fill(index),
+  }));
+  const applied = applyWrites({ getNode: () => undefined }, EMPTY, entries, 1);
+  const stored = new Map(applied.newNodes.map(({ key, bytes }) => [bytesToHex(key), bytes]));
+  let loads = 0;
+  const cache = new NodeCache((name) => {
+    loads += 1;
+    return stored.get(bytesToHex(name));
+  });
+  const reader = stateReader(cache, applied.root);
+  for (let round = 1; round <= 3; round += 1) {
+    const wrong = entries.filter(({ key, value }) => !equalBytes(reader.get(key) ?? new Uint8Array(0), value));
+    t.equal(wrong.length, 0);
+    t.ok(loads >= round * 1_000, 'what came first has made room');
+  }
+  const before = loads;
+  reader.get(entries.at(-1)?.key as Uint8Array);
+  t.equal(loads, before, 'what came last is still there');
 });
 
 t.test('two blocks of one height have different nodes of the same names', async (t) => {

@@ -33,6 +33,7 @@ import {
   refAt,
   type RefSlot,
   sealPage,
+  type StoredPage,
   type TreeRoot,
 } from './node.ts';
 import { Slab } from './slab.ts';
@@ -221,33 +222,31 @@ class Batch {
     }
     // A page in use begins with this node: whatever takes a node out of a page, or into another, retires the page.
     if (origin !== null && !origin.stale) return { bytes: encodeRef(origin.ref), at: 0 };
-    const bytes =
-      origin !== null && !origin.reshaped && node.index === 0
-        ? this.#likeBefore(node, origin, store)
-        : this.#newPage(node, store);
+    const page = origin === null || origin.reshaped || node.index !== 0 ? null : origin.page;
+    const bytes = page === null ? this.#newPage(node, store) : this.#likeBefore(node, page, store);
     const hash = hashOf(node);
     sealPage(bytes, hash);
     return store(hash, bytes);
   }
 
   /** The page that a node was read from, with the references that have changed. */
-  #likeBefore(node: Inner, origin: Origin, store: Store): Uint8Array {
-    const bytes = this.#slab.take(origin.bytes.length);
-    bytes.set(origin.bytes);
-    this.#putChanged(node, origin, bytes, store);
+  #likeBefore(node: Inner, page: StoredPage, store: Store): Uint8Array {
+    const bytes = this.#slab.take(page.bytes.length);
+    bytes.set(page.bytes);
+    this.#putChanged(node, page, bytes, store);
     return bytes;
   }
 
-  #putChanged(node: Inner, origin: Origin, bytes: Uint8Array, store: Store): void {
+  #putChanged(node: Inner, page: StoredPage, bytes: Uint8Array, store: Store): void {
     for (const direction of [0, 1] as const) {
       const child = direction === 0 ? node.left : node.right;
       // What is not opened has not changed.
       if (typeof child === 'number' || child.kind === 'stub') continue;
-      if (child.kind === 'inner' && child.origin === origin) {
-        this.#putChanged(child, origin, bytes, store);
+      if (child.kind === 'inner' && child.origin?.page === page) {
+        this.#putChanged(child, page, bytes, store);
       } else {
-        const outer = pageChild(origin.bytes, origin.count, node.index, direction);
-        putRef(bytes, outerAt(origin.count, outer), this.#store(child, store));
+        const outer = pageChild(page.bytes, page.count, node.index, direction);
+        putRef(bytes, outerAt(page.count, outer), this.#store(child, store));
       }
     }
   }

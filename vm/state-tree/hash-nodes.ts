@@ -6,7 +6,7 @@
 
 import { blocksOf, createSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { INNER_ENCODING, LEAF_ENCODING_HEAD } from '../../common/protocol/state-tree.ts';
-import { OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT } from './node.ts';
+import { OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT, type StoredPage } from './node.ts';
 import type { Inner, Leaf, Node, Origin } from './tree.ts';
 
 const BLOCK_BYTES = 64;
@@ -107,19 +107,19 @@ class HashBatch {
 
   /** A child's hash to where its parent wants it: now, or when it is computed. */
   #child(child: Inner['left'], hashAt: number, origin: Origin | null, page: number): number {
-    if (typeof child === 'number') return this.#inPage(origin as Origin, child, hashAt);
+    if (typeof child === 'number') return this.#inPage((origin as Origin).page as StoredPage, child, hashAt);
     if (child.kind === 'stub') return this.#known(child.bytes, child.at + REF_HASH_AT, hashAt);
     return child.hash === null ? this.#node(child, hashAt, page) : this.#known(child.hash, 0, hashAt);
   }
 
   /** A child that was not opened: its hash stands in the page, or is that of an inner node of the page. */
-  #inPage(origin: Origin, child: number, hashAt: number): number {
-    const { bytes, count } = origin;
+  #inPage(page: StoredPage, child: number, hashAt: number): number {
+    const { bytes, count } = page;
     if ((child & OUTER) !== 0) return this.#known(bytes, outerAt(count, child) + REF_HASH_AT, hashAt);
     const at = this.#inner(pageBit(bytes, child));
     if (at === 0) return 0;
-    const left = this.#inPage(origin, pageChild(bytes, count, child, 0), at + leftAt);
-    const right = this.#inPage(origin, pageChild(bytes, count, child, 1), at + rightAt);
+    const left = this.#inPage(page, pageChild(bytes, count, child, 0), at + leftAt);
+    const right = this.#inPage(page, pageChild(bytes, count, child, 1), at + rightAt);
     return this.#level(Math.max(left, right) + 1, at, hashAt);
   }
 

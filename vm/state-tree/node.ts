@@ -44,6 +44,8 @@ export interface NodeReader {
    * Without this, each read checks anew.
    */
   openNode?(slot: RefSlot): StoredNode;
+  /** As `openNode`, for an outer child (`pageChild`) of a page that this reader gave: what it remembers is not looked up. */
+  openChild?(page: StoredPage, child: number): StoredNode;
 }
 
 /** A stored node that was checked once: what is in memory is trusted from then on. Never changed. */
@@ -62,6 +64,8 @@ export interface StoredPage {
   readonly bytes: Uint8Array;
   /** Inner nodes. */
   readonly count: number;
+  /** Outer children that were opened before, for the cache that has the page; it sees to it that they are not held for ever. */
+  readonly opened: (StoredNode | undefined)[];
 }
 
 export interface NewNode {
@@ -188,6 +192,12 @@ export function openNode(reader: NodeReader, slot: RefSlot): StoredNode {
   return reader.openNode === undefined ? checkedNode(reader, refAt(slot.bytes, slot.at)) : reader.openNode(slot);
 }
 
+/** An outer child of a page that the reader gave. @throws InvariantError when it is missing or damaged */
+export function openOuter(reader: NodeReader, page: StoredPage, child: number): StoredNode {
+  if (reader.openChild !== undefined) return reader.openChild(page, child);
+  return openNode(reader, { bytes: page.bytes, at: outerAt(page.count, child) });
+}
+
 /** Reads a node and checks it against its reference. @throws InvariantError when it is missing or damaged */
 export function checkedNode(reader: NodeReader, ref: NodeRef): StoredNode {
   const bytes = reader.getNode(ref);
@@ -214,14 +224,14 @@ export function takeApart(bytes: Uint8Array): StoredNode {
       assert((child & OUTER) !== 0 || pageBit(bytes, child) > bit, 'state page: bits out of order');
     }
   }
-  return { kind: 'page', bytes, count };
+  return { kind: 'page', bytes, count, opened: new Array<StoredNode | undefined>(count + 1) };
 }
 
 /**
  * Walks a page by the bits of a key.
- * @returns where the reference of the node stands that the search goes on with
+ * @returns the outer child that the search goes on with
  */
-export function outerOf({ bytes, count }: StoredPage, key: Uint8Array): number {
+export function outerOf({ bytes }: StoredPage, key: Uint8Array): number {
   let child = 0;
   // Ends: `takeApart` has seen that children come after their parents.
   while ((child & OUTER) === 0) {
@@ -229,7 +239,7 @@ export function outerOf({ bytes, count }: StoredPage, key: Uint8Array): number {
     const bit = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
     child = bytes[at + 2 + keyBit(key, bit)] as number;
   }
-  return outerAt(count, child);
+  return child;
 }
 
 export function isLeaf(bytes: Uint8Array): boolean {

@@ -13,7 +13,16 @@ import {
   type StateEntry,
 } from '../../common/protocol/state-tree.ts';
 import type { StateReader } from '../types.ts';
-import { EMPTY, encodeRef, type NodeReader, openNode, outerOf, type RefSlot, type TreeRoot } from './node.ts';
+import {
+  EMPTY,
+  encodeRef,
+  type NodeReader,
+  openNode,
+  openOuter,
+  outerOf,
+  type RefSlot,
+  type TreeRoot,
+} from './node.ts';
 import { childOf, expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
 
 /**
@@ -27,12 +36,11 @@ export function get(reader: NodeReader, root: TreeRoot, key: Uint8Array): Uint8A
 }
 
 function getFrom(reader: NodeReader, root: RefSlot, key: Uint8Array): Uint8Array | undefined {
-  let slot = root;
+  let node = openNode(reader, root);
   // Bounded: each page leads to one of later bits, and no bit is beyond the longest key's.
   for (let pages = 0; pages <= 3 * MAX_STATE_KEY_BYTES; pages++) {
-    const node = openNode(reader, slot);
     if (node.kind === 'leaf') return equalBytes(node.key, key) ? node.value : undefined;
-    slot = { bytes: node.bytes, at: outerOf(node, key) };
+    node = openOuter(reader, node, outerOf(node, key));
   }
   throw new InvariantError('a search went deeper than keys are long: the database is damaged');
 }

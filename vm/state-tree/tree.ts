@@ -12,6 +12,7 @@ import {
   type NodeReader,
   type NodeRef,
   openNode,
+  openOuter,
   OUTER,
   outerAt,
   pageBit,
@@ -19,14 +20,15 @@ import {
   REF_HASH_AT,
   refAt,
   type RefSlot,
+  type StoredNode,
+  type StoredPage,
 } from './node.ts';
 
 /** A stored node that was read, and whether the tree has gone on without it. */
 export interface Origin {
   readonly ref: NodeRef;
-  readonly bytes: Uint8Array;
-  /** Inner nodes of a page; 0 for a leaf. */
-  readonly count: number;
+  /** Null for a leaf. */
+  readonly page: StoredPage | null;
   stale: boolean;
   /** Whether inner nodes have come into the page or gone from it: else a new one has the same, and other references. */
   reshaped: boolean;
@@ -76,11 +78,11 @@ type Child = Node | number;
  * @param above the bit that the parent tests; -1 for the root. Bits grow downwards, so a walk ends whatever the disk says
  */
 export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
-  const node = openNode(reader, stub);
-  const { bytes } = node;
-  const ref = refAt(stub.bytes, stub.at);
-  const count = node.kind === 'leaf' ? 0 : node.count;
-  const origin: Origin = { ref, bytes, count, stale: false, reshaped: false };
+  return expanded(openNode(reader, stub), refAt(stub.bytes, stub.at), above);
+}
+
+function expanded(node: StoredNode, ref: NodeRef, above: number): Leaf | Inner {
+  const origin: Origin = { ref, page: node.kind === 'leaf' ? null : node, stale: false, reshaped: false };
   if (node.kind === 'leaf') return { kind: 'leaf', key: node.key, value: node.value, hash: ref.hash, origin };
   const top = innerOf(origin, 0);
   assert(top.bit > above, `${describe(ref)}: bits out of order`);
@@ -90,7 +92,7 @@ export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | In
 
 /** An inner node of a page. */
 function innerOf(origin: Origin, index: number): Inner {
-  const { bytes, count } = origin;
+  const { bytes, count } = origin.page as StoredPage;
   const left = pageChild(bytes, count, index, 0);
   const right = pageChild(bytes, count, index, 1);
   return { kind: 'inner', bit: pageBit(bytes, index), left, right, hash: null, origin, index };
@@ -135,7 +137,7 @@ export function childOf(node: Inner, direction: 0 | 1): Node {
   const child = direction === 0 ? node.left : node.right;
   if (typeof child !== 'number') return child;
   const origin = node.origin as Origin;
-  const { bytes, count } = origin;
+  const { bytes, count } = origin.page as StoredPage;
   const opened: Node =
     (child & OUTER) === 0 ? innerOf(origin, child) : { kind: 'stub', bytes, at: outerAt(count, child) };
   setChild(node, direction, opened);
@@ -151,6 +153,14 @@ type Expand = typeof expand;
 
 /** The child of an inner node, expanded in its place. */
 export function openChild(reader: NodeReader, node: Inner, direction: 0 | 1, how: Expand = expand): Leaf | Inner {
+  const said = direction === 0 ? node.left : node.right;
+  if (how === expand && typeof said === 'number' && (said & OUTER) !== 0) {
+    const page = (node.origin as Origin).page as StoredPage;
+    const ref = refAt(page.bytes, outerAt(page.count, said));
+    const found = expanded(openOuter(reader, page, said), ref, node.bit);
+    setChild(node, direction, found);
+    return found;
+  }
   const child = childOf(node, direction);
   if (child.kind !== 'stub') return child;
   const opened = how(reader, child, node.bit);
