@@ -57,7 +57,7 @@ export const membersWithShares: Scenario = {
     { do: 'mark' },
     { do: 'join', nodes: [4, 5, 6], figure: 'from four to seven, ms' },
     { do: 'sharedKey', nodes: SEVEN, epoch: 4, threshold: 5 },
-    { do: 'convicted', nodes: [2] },
+    { do: 'convicted', nodes: [2, 2, 2] },
     { do: 'custodians', nodes: [2, 3], run: 'none' },
     { do: 'read', record: 'of four', at: 6, figure: READING },
     { do: 'custodians', nodes: [2], run: 'own' },
@@ -75,7 +75,7 @@ export const membersWithShares: Scenario = {
     { do: 'sharedKey', nodes: [0, 4, 5, 6], epoch: 7, threshold: 3 },
     { do: 'longestPauseSinceMark', figure: PAUSE },
     { do: 'quiet' },
-    { do: 'convicted', nodes: [2] },
+    { do: 'convicted', nodes: [2, 2, 2] },
     // Three are left, and it takes three: hospital 0 has to give the share that belongs to the others.
     { do: 'custodians', nodes: [5], run: 'none' },
     { do: 'swapShares', node: 0 },

@@ -86,13 +86,13 @@ export class CustodySteps {
     const wanted = nodes.map((index) => this.#stage.node(index).name).sort(byText);
     const rpc = new RpcClient(this.#stage.node(0).hospital.rpcUrl);
     const { height: head } = await rpc.call('chain_getHeight', {});
-    const found = new Set<string>();
+    const found: string[] = [];
     for (let height = 1; height <= head; height += 1) {
       const { receipts } = await rpc.call('chain_getBlockResults', { height });
       const events = receipts.flatMap((receipt) => receipt.events);
-      for (const { type, orgId } of events) if (type === 'custody.disqualified') found.add(String(orgId));
+      for (const { type, orgId } of events) if (type === 'custody.disqualified') found.push(String(orgId));
     }
-    const shown = [...found].sort(byText).join(', ');
+    const shown = found.sort(byText).join(', ');
     if (shown !== wanted.join(', ')) throw new Error(`convicted are ${shown || 'none'}, not ${wanted.join(', ')}`);
   }
 

@@ -86,7 +86,7 @@ export type CustodyStep =
       readonly threshold: number;
       readonly figure?: string;
     }
-  /** The chain has convicted the dealers of these hospitals, and no others, since the genesis. */
+  /** The chain has convicted the dealers of these hospitals since the genesis, each as often as it is named, and no others. */
   | { readonly do: 'convicted'; readonly nodes: readonly number[] }
   /** A record is written at the hospital of node 0, sealed under the shared key, and replicated. */
   | { readonly do: 'write'; readonly record: string }
