@@ -308,6 +308,8 @@ async function initOne(
 
 /** Adds the addresses of the other members to a configuration that was written a moment ago. */
 async function addPeers(configFile: string, others: readonly MemberCard[]): Promise<void> {
+  // A network of one has nobody to dial, and a key without a list is no configuration.
+  if (others.length === 0) return;
   const text = await readFile(configFile, 'utf8');
   const peers = others.map((card) => `    - ${card.address}\n`).join('');
   const edited = text.replace('network:\n', `network:\n  peers:\n${peers}`);
