@@ -21,6 +21,12 @@ interface Slot {
   readonly inBase: boolean | null;
 }
 
+/** The first entries of the committed state under a prefix, in order of their keys. */
+interface Listed {
+  readonly limit: number;
+  readonly entries: readonly { readonly text: string; readonly value: unknown }[];
+}
+
 /**
  * Namespaces whose entries are listed while transactions run, and how many bytes of their keys name the parent. Keys
  * written under one parent are kept together: listing looks at them alone, not at the whole block's writes.
@@ -36,6 +42,8 @@ export class Overlay {
   /** Bounded by what a block's transactions touch: each touches a bounded number of entries. */
   readonly #slots = new Map<string, Slot>();
   readonly #children = new Map<string, Set<string>>();
+  /** Lists of the committed state, which stays as it is while a block runs; by prefix. Bounded as `#slots` is. */
+  readonly #listed = new Map<string, Listed>();
   #journal: { readonly text: string; readonly before: Slot | undefined }[] = [];
 
   constructor(base: StateReader) {
@@ -93,11 +101,11 @@ export class Overlay {
     assert(parentBytes !== undefined && prefix.length >= parentBytes, 'this namespace is not listed during a block');
     const prefixText = textOf(prefix);
     const children = this.#children.get(prefixText.slice(0, parentBytes));
+    const committed = this.#listCommitted(codec, prefix, prefixText, limit + (children?.size ?? 0));
+    if (children === undefined) return committed.slice(0, limit).map(({ value }) => value as T);
     const found = new Map<string, T>();
-    for (const { key, value } of this.base.range({ ...prefixRange(prefix), limit: limit + (children?.size ?? 0) })) {
-      found.set(textOf(key), decodeTrusted(codec, value, 'state entry'));
-    }
-    for (const text of children ?? []) {
+    for (const { text, value } of committed) found.set(text, value as T);
+    for (const text of children) {
       const slot = this.#slots.get(text);
       if (slot === undefined || !slot.written || !text.startsWith(prefixText)) continue;
       if (slot.value === undefined) found.delete(text);
@@ -105,6 +113,18 @@ export class Overlay {
     }
     const sorted = [...found].sort(([a], [b]) => (a < b ? -1 : 1));
     return sorted.slice(0, limit).map(([, value]) => value);
+  }
+
+  /** At least the first `limit` of them, or all. */
+  #listCommitted(codec: Codec<unknown>, prefix: Uint8Array, prefixText: string, limit: number): Listed['entries'] {
+    const known = this.#listed.get(prefixText);
+    if (known !== undefined && (limit <= known.limit || known.entries.length < known.limit)) return known.entries;
+    const entries = Array.from(this.base.range({ ...prefixRange(prefix), limit }), ({ key, value }) => ({
+      text: textOf(key),
+      value: decodeTrusted(codec, value, 'state entry'),
+    }));
+    this.#listed.set(prefixText, { limit, entries });
+    return entries;
   }
 
   /** Ends a transaction that succeeded. */
