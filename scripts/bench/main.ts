@@ -40,7 +40,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
     'rules and proofs for 10 to 100,000 readers and 1 to 20 approvals, one process; two minutes',
   ),
   growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
-  network: script('network', 'validators as processes, transactions of one signature; some 12 minutes, with --quick 2'),
+  network: script('network', 'validators as processes, transactions of one signature; some 15 minutes, with --quick 2'),
   'custody-load': script(
     'custody-load',
     'four validators as processes, requests, approvals and records with capsules; some 6 minutes, with --quick 2',
