@@ -1,9 +1,9 @@
 /**
  * Release of key material, seen from the node: asks every holder for a grant and passes on what they answer.
  *
- * Where a record's key is shared, the holders are the custodians of the epoch's organisations, all asked at the same time,
- * and any threshold of good shares ends it: who is slow, down or lies holds nobody up. Where it is not, the holder is the
- * custodian of the hospital that wrote the record: while that is down, ciphertext is still served by its replicas, and
+ * Where a record's key is shared, the holders are the custodians of the epoch's organisations. A threshold of them is asked
+ * first, and the others as soon as one of these is slow, down or lies; a threshold of good shares ends it. Where it is
+ * not, the holder is the custodian of the hospital that wrote the record: while that is down, ciphertext is still served by its replicas, and
  * this key is not. The own custodian is reached over a local socket, the others over the network by their nodes.
  */
 import { decode, encode } from '../../common/codec.ts';
@@ -20,12 +20,17 @@ import {
 } from '../../common/protocol/release.ts';
 import type { ChainPort, CustodianStatus, CustodyPort, ReleaseReply, StatePort } from '../../rpc/ports.ts';
 import type { Member, Network } from '../network/types.ts';
-import { asTheyCome } from './as-they-come.ts';
+import { askInTurn } from './ask-in-turn.ts';
 import { findGrant, type Grant, mayBeGranted } from './grants.ts';
 import type { OwnCustodian } from './own-custodian.ts';
 import { checkedAnswer, type FalseShare, sharedGrant } from './share-check.ts';
 
 const PEER_TIMEOUT_MS = 8_000;
+/**
+ * Holders beyond the threshold are asked after this long, or once an answer is no good share. A share is some 15 ms of a
+ * custodian's processor, which those that nobody waits for keep for others.
+ */
+const SPARE_AFTER_MS = 100;
 /** What all members together may ask of our custodian in a second: as many as it makes new answers. */
 const MAX_MEMBER_DEMANDS_PER_SECOND = 50;
 /** What each of them may ask at least, however many they are. */
@@ -128,7 +133,7 @@ export class ReleaseService implements CustodyPort {
     yield toReply(answer ?? awayWriter(writer));
   }
 
-  /** All holders at once; ends with the threshold of good shares, or when all have answered. */
+  /** The threshold of holders at once, then the others; ends with the threshold of good shares, or when all have answered. */
   async *#shares(grantId: Hash, grant: Grant, signal: AbortSignal): AsyncGenerator<ReleaseReply> {
     const { orgId, own, state, chain, engine } = this.#options;
     const shared = await sharedGrant(state, chain.chainId(), grantId, grant);
@@ -136,23 +141,19 @@ export class ReleaseService implements CustodyPort {
       yield toReply(refusal(orgId, { code: 'CUSTODY_NO_EPOCH', message: 'the members share no custody key' }));
       return;
     }
-    const enough = new AbortController();
-    const until = AbortSignal.any([signal, enough.signal]);
-    const answers = shared.holders.map(async (holder) => {
+    const ask = async (holder: (typeof shared.holders)[number], until: AbortSignal) => {
       const isOwn = holder.orgId === orgId;
       const answer = isOwn ? await own.release(grantId) : await this.#askPeer(holder.orgId, grantId, until);
-      return enough.signal.aborted ? null : checkedAnswer(answer ?? awayHolder(holder.orgId), shared, holder, engine);
-    });
+      if (until.aborted) return null;
+      const checked = checkedAnswer(answer ?? awayHolder(holder.orgId), shared, holder, engine);
+      return { answer: checked, good: checked.kind === 'share' };
+    };
+    const order = { wanted: shared.threshold, spareAfterMs: SPARE_AFTER_MS, signal };
     let good = 0;
-    try {
-      for await (const answer of asTheyCome(answers)) {
-        if (answer === null) continue;
-        if (answer.kind === 'share') good += 1;
-        yield toReply(answer);
-        if (good >= shared.threshold) return;
-      }
-    } finally {
-      enough.abort();
+    for await (const answer of askInTurn(inTurn(shared.holders, orgId, grantId), order, ask)) {
+      yield toReply(answer);
+      if (answer.kind === 'share') good += 1;
+      if (good >= shared.threshold) return;
     }
   }
 
@@ -179,6 +180,13 @@ export class ReleaseService implements CustodyPort {
     if (answer.ok && answer.value.orgId === orgId) return answer.value;
     return refusal(orgId, { code: 'PEER_PROTOCOL', message: `${orgId} answered with something unreadable` });
   }
+}
+
+/** The own one first, since it costs no message; the others by the grant, so that all are asked equally often. */
+function inTurn<T extends { readonly orgId: OrgId }>(holders: readonly T[], own: OrgId, grantId: Hash): readonly T[] {
+  const others = holders.filter(({ orgId }) => orgId !== own);
+  const first = (grantId[0] ?? 0) % Math.max(1, others.length);
+  return [...holders.filter(({ orgId }) => orgId === own), ...others.slice(first), ...others.slice(0, first)];
 }
 
 const awayWriter = (orgId: OrgId): ReleaseAnswer =>

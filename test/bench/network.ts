@@ -43,7 +43,7 @@ interface Sizes {
 }
 
 const FULL: Sizes = { patients: 10_000, supply: 140_000, stepSeconds: 5, latencySeconds: 10 };
-const QUICK: Sizes = { patients: 2_000, supply: 12_000, stepSeconds: 3, latencySeconds: 4 };
+const QUICK: Sizes = { patients: 2_000, supply: 24_000, stepSeconds: 3, latencySeconds: 4 };
 
 interface Measured extends Swept {
   readonly peak: Loaded;

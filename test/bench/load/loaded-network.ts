@@ -66,7 +66,8 @@ export class LoadedNetwork {
     const [first] = this.#devnet.hospitals;
     const pid = this.#devnet.pids().get(first?.orgId ?? '') ?? 0;
     process.kill(pid, PROFILE_SIGNAL);
-    await work();
+    // Nothing was done: both signals would come as one.
+    if ((await work()) === null) throw new Error('too little is prepared to be profiled');
     process.kill(pid, PROFILE_SIGNAL);
     const file = join(first?.dir ?? '', PROFILE_FILE);
     await waitFor('the profile is not written', [], () => Promise.resolve(existsSync(file)), 30_000);
