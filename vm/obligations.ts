@@ -121,8 +121,8 @@ function ofCall(chainId: Hash, { account, call }: TransactionBody): readonly Obl
 
 /**
  * @param chainId of this chain, 32 bytes
- * @returns one to three checks, or one and as many as a recovery key has officers. For a transaction of another chain its own signature only, under that chain's id:
- *   execution refuses it, and says why better than a signature that does not verify
+ * @returns one to three checks, or one and as many as a recovery key has officers. For a transaction of another chain its own
+ *   signature only, under that chain's id: execution refuses it, and says why better than a signature that does not verify
  */
 export function obligations(chainId: Hash, tx: DecodedTransaction): readonly Obligation[] {
   const { signed, body } = tx;

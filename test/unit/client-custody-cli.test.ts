@@ -1,15 +1,17 @@
 /** Commands about kept keys: a record of before the shared key is rekeyed; shares are demanded on the chain, and read. */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { bytesToHex0x, hexToBytes } from '../../common/bytes.ts';
 import { ChainWorld } from '../integration/rpc-fixture.ts';
 import { cli, ClientWorld, PASSPHRASE, type Ran } from './client-world.ts';
 import { Custodians } from './vm-custodians.ts';
 import { A, B, C, D, owner } from './vm-world.ts';
 
-t.test('from one custodian to all of them, and what happens when they refuse', async (t) => {
-  const world = new ChainWorld({ alice: { org: A, roles: ['physician'] }, bob: { org: B, roles: ['physician'] } });
+/** People of hospital A and of others with homes of their own, the patient Paula, and a policy that the owner alone decides by. */
+async function setting(t: Test, staff: Readonly<Record<string, string>>) {
+  const people = Object.entries(staff).map(([name, org]) => [name, { org, roles: ['physician'] as const }]);
+  const world = new ChainWorld(Object.fromEntries(people));
   const custodians = new Custodians(world);
   world.patient('paula');
   const policy = bytesToHex0x(world.policy(owner));
@@ -17,15 +19,20 @@ t.test('from one custodian to all of them, and what happens when they refuse', a
   await clients.start();
   t.teardown(() => clients.stop());
   const folder = clients.folder();
-  const at = (name: string): string => join(folder, name);
+  const at = (...names: string[]): string => join(folder, ...names);
   writeFileSync(at('passphrase'), PASSPHRASE, { mode: 0o600 });
-  for (const name of ['alice', 'paula', 'bob']) await clients.keystore(at(name), name);
-  const run = async (name: string, ...args: string[]): Promise<Ran> =>
+  for (const name of [...Object.keys(staff), 'paula']) await clients.keystore(at(name), name);
+  const run = (name: string, ...args: string[]): Promise<Ran> =>
     cli(
       ['--json', '--home', at(name), '--rpc', clients.url, ...args],
       { EMRCHAIN_PASSPHRASE_FILE: at('passphrase') },
       clients.nowMs,
     );
+  return { world, custodians, policy, clients, at, run };
+}
+
+t.test('from one custodian to all of them, and what happens when they refuse', async (t) => {
+  const { world, custodians, policy, clients, at, run } = await setting(t, { alice: A, bob: B });
   const done = async (name: string, ...args: string[]): Promise<Record<string, unknown>> => {
     const { code, err, json } = await run(name, ...args);
     t.equal(code, 0, err);
@@ -98,23 +105,7 @@ t.test('from one custodian to all of them, and what happens when they refuse', a
 });
 
 t.test('all older records of an author, one step on with each run', async (t) => {
-  const world = new ChainWorld({ alice: { org: A, roles: ['physician'] }, anna: { org: A, roles: ['physician'] } });
-  const custodians = new Custodians(world);
-  world.patient('paula');
-  const policy = bytesToHex0x(world.policy(owner));
-  const clients = new ClientWorld(world);
-  await clients.start();
-  t.teardown(() => clients.stop());
-  const folder = clients.folder();
-  const at = (...names: string[]): string => join(folder, ...names);
-  writeFileSync(at('passphrase'), PASSPHRASE, { mode: 0o600 });
-  for (const name of ['alice', 'anna', 'paula']) await clients.keystore(at(name), name);
-  const run = (name: string, ...args: string[]): Promise<Ran> =>
-    cli(
-      ['--json', '--home', at(name), '--rpc', clients.url, ...args],
-      { EMRCHAIN_PASSPHRASE_FILE: at('passphrase') },
-      clients.nowMs,
-    );
+  const { world, custodians, policy, at, run } = await setting(t, { alice: A, anna: A });
   const patient = bytesToHex0x(world.who('paula').id);
   const write = async (author: string, number: number): Promise<string> => {
     const [offer, consent] = [at(`${number}.offer`), at(`${number}.consent`)];
