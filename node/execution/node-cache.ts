@@ -4,7 +4,10 @@
  * proposals for one height use the same names for different nodes.
  */
 import {
+  bytesOf,
   checkedNode,
+  copyNode,
+  nodeAt,
   nodeKey,
   outerAt,
   OUTER,
@@ -14,9 +17,9 @@ import {
   refAt,
   type RefSlot,
   sequenceAt,
+  Slab,
   type StoredNode,
   type StoredPage,
-  takeApart,
   versionAt,
 } from '../../vm/state-tree/index.ts';
 
@@ -25,8 +28,8 @@ import {
  * blocks touch again and again stays in memory.
  */
 const GENERATION_BYTES = 64 * 1024 * 1024;
-/** What a node takes beside its bytes: a leaf has three views, a page one and the places of its children; and its name. */
-const NODE_OBJECT_BYTES = 450;
+/** What a node takes beside its bytes, as measured: an object, its name, its places in the map and in its parent's page. */
+const NODE_OBJECT_BYTES = 180;
 
 /** Names as numbers are found twice as fast as texts. Beyond these, which no chain soon reaches, a name is a text. */
 const SEQUENCES = 2 ** 26;
@@ -39,6 +42,7 @@ export class NodeCache implements NodeReader {
   readonly #load: NodeReader;
   #young = new Map<number | string, StoredNode>();
   #old = new Map<number | string, StoredNode>();
+  #slab = new Slab();
   #youngBytes = 0;
 
   /** @param load reads a node from the database by its 10-byte name */
@@ -48,19 +52,15 @@ export class NodeCache implements NodeReader {
 
   getNode(ref: NodeRef): Uint8Array | undefined {
     const name = nameOf(ref.version, ref.sequence);
-    return (this.#young.get(name) ?? this.#old.get(name))?.bytes ?? this.#load.getNode(ref);
+    const kept = this.#young.get(name) ?? this.#old.get(name);
+    return kept === undefined ? this.#load.getNode(ref) : bytesOf(kept);
   }
 
   openNode(slot: RefSlot): StoredNode {
     const name = nameOf(versionAt(slot), sequenceAt(slot));
     const young = this.#young.get(name);
     if (young !== undefined) return young;
-    const old = this.#old.get(name);
-    // Copied, since it may be a part of the memory of a whole block, of which few nodes live on.
-    const found =
-      old === undefined ? checkedNode(this.#load, refAt(slot.bytes, slot.at)) : takeApart(old.bytes.slice());
-    this.#put(name, found);
-    return found;
+    return this.#put(name, this.#old.get(name) ?? checkedNode(this.#load, refAt(slot.bytes, slot.at)));
   }
 
   /**
@@ -69,26 +69,34 @@ export class NodeCache implements NodeReader {
    */
   openChild(page: StoredPage, child: number): StoredNode {
     const index = child & ~OUTER;
-    const known = page.opened[index];
+    const known = page.opened?.[index];
     if (known !== undefined) return known;
-    const found = this.openNode({ bytes: page.bytes, at: outerAt(page.count, child) });
+    const found = this.openNode({ bytes: page.bytes, at: outerAt(page, child) });
+    page.opened ??= new Array<StoredNode | undefined>(page.count + 1);
     page.opened[index] = found;
     return found;
   }
 
   /** Nodes of a block that has been committed, all of one version and in the order of their numbers. */
   add(version: number, nodes: readonly NewNode[]): void {
-    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), takeApart(bytes)));
+    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), nodeAt(bytes, 0, bytes.length)));
   }
 
-  #put(name: number | string, node: StoredNode): void {
+  /**
+   * Copied into memory of the young generation, which is freed with it: a node of the old one, or of a block, may be a part
+   * of memory of which few nodes live on.
+   */
+  #put(name: number | string, node: StoredNode): StoredNode {
     if (this.#youngBytes >= GENERATION_BYTES) {
       this.#old = this.#young;
       this.#young = new Map();
+      this.#slab = new Slab();
       this.#youngBytes = 0;
     }
-    this.#young.set(name, node);
-    this.#youngBytes += node.bytes.length + NODE_OBJECT_BYTES;
+    const kept = copyNode(node, this.#slab);
+    this.#young.set(name, kept);
+    this.#youngBytes += kept.end - kept.at + NODE_OBJECT_BYTES;
+    return kept;
   }
 }
 
@@ -115,11 +123,11 @@ export class NewNodes implements NodeReader {
 
   openNode(slot: RefSlot): StoredNode {
     const own = this.#versions.get(versionAt(slot))?.[sequenceAt(slot)];
-    if (own !== undefined) return takeApart(own.bytes);
+    if (own !== undefined) return nodeAt(own.bytes, 0, own.bytes.length);
     return this.#beneath.openNode?.(slot) ?? checkedNode(this.#beneath, refAt(slot.bytes, slot.at));
   }
 
   openChild(page: StoredPage, child: number): StoredNode {
-    return this.openNode({ bytes: page.bytes, at: outerAt(page.count, child) });
+    return this.openNode({ bytes: page.bytes, at: outerAt(page, child) });
   }
 }

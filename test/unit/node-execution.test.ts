@@ -13,7 +13,15 @@ import { NewNodes, NodeCache } from '../../node/execution/node-cache.ts';
 import { type ChainStore, openChainStore } from '../../node/storage/chain-store.ts';
 import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
-import { applyWrites, EMPTY, get, type NodeReader, type NodeRef, stateReader } from '../../vm/state-tree/index.ts';
+import {
+  applyWrites,
+  EMPTY,
+  encodeRoot,
+  get,
+  type NodeReader,
+  type NodeRef,
+  stateReader,
+} from '../../vm/state-tree/index.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
 import { consortium, enrolPatient, type Hospital, signCall } from '../integration/node-consortium.ts';
@@ -216,6 +224,8 @@ t.test('state nodes are checked when they come from the database, once', async (
   const committed = new NodeCache(() => undefined);
   committed.add(1, applied.newNodes);
   t.same(read(committed), values, 'what a block has just made need not be loaded');
+  for (const { bytes } of applied.newNodes) bytes.fill(0);
+  t.same(read(committed), values, 'nor its memory kept');
 });
 
 t.test('a state that is larger than the memory for its nodes is read again from the database', async (t) => {
@@ -232,10 +242,13 @@ t.test('a state that is larger than the memory for its nodes is read again from 
     return stored.get(bytesToHex(name));
   });
   const reader = stateReader(cache, applied.root);
+  const top = () => cache.openNode({ bytes: encodeRoot(applied.root), at: 0 }).bytes;
   for (let round = 1; round <= 3; round += 1) {
+    const before = top();
     const wrong = entries.filter(({ key, value }) => !equalBytes(reader.get(key) ?? new Uint8Array(0), value));
     t.equal(wrong.length, 0);
     t.ok(loads >= round * 2_000, 'what came first has made room');
+    t.not(top(), before, 'what lives on holds nothing of what is gone');
   }
   const before = loads;
   reader.get(entries.at(-1)?.key as Uint8Array);

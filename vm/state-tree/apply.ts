@@ -15,6 +15,7 @@ import {
 import type { StateWrite } from '../types.ts';
 import { hashNodes } from './hash-nodes.ts';
 import {
+  bytesOf,
   EMPTY,
   encodeLeaf,
   encodePage,
@@ -231,8 +232,8 @@ class Batch {
 
   /** The page that a node was read from, with the references that have changed. */
   #likeBefore(node: Inner, page: StoredPage, store: Store): Uint8Array {
-    const bytes = this.#slab.take(page.bytes.length);
-    bytes.set(page.bytes);
+    const bytes = this.#slab.take(page.end - page.at);
+    bytes.set(bytesOf(page));
     this.#putChanged(node, page, bytes, store);
     return bytes;
   }
@@ -245,8 +246,8 @@ class Batch {
       if (child.kind === 'inner' && child.origin?.page === page) {
         this.#putChanged(child, page, bytes, store);
       } else {
-        const outer = pageChild(page.bytes, page.count, node.index, direction);
-        putRef(bytes, outerAt(page.count, outer), this.#store(child, store));
+        const outer = pageChild(page, node.index, direction);
+        putRef(bytes, outerAt(page, outer) - page.at, this.#store(child, store));
       }
     }
   }

@@ -114,12 +114,11 @@ class HashBatch {
 
   /** A child that was not opened: its hash stands in the page, or is that of an inner node of the page. */
   #inPage(page: StoredPage, child: number, hashAt: number): number {
-    const { bytes, count } = page;
-    if ((child & OUTER) !== 0) return this.#known(bytes, outerAt(count, child) + REF_HASH_AT, hashAt);
-    const at = this.#inner(pageBit(bytes, child));
+    if ((child & OUTER) !== 0) return this.#known(page.bytes, outerAt(page, child) + REF_HASH_AT, hashAt);
+    const at = this.#inner(pageBit(page, child));
     if (at === 0) return 0;
-    const left = this.#inPage(page, pageChild(bytes, count, child, 0), at + leftAt);
-    const right = this.#inPage(page, pageChild(bytes, count, child, 1), at + rightAt);
+    const left = this.#inPage(page, pageChild(page, child, 0), at + leftAt);
+    const right = this.#inPage(page, pageChild(page, child, 1), at + rightAt);
     return this.#level(Math.max(left, right) + 1, at, hashAt);
   }
 

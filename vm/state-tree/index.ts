@@ -2,13 +2,16 @@
 export { applyWrites, type AppliedWrites, rootHashOf } from './apply.ts';
 export { auditTree } from './audit.ts';
 export {
+  bytesOf,
   checkedNode,
+  copyNode,
   decodeRoot,
   EMPTY,
   encodeRoot,
   type NewNode,
   type NodeReader,
   type NodeRef,
+  nodeAt,
   nodeKey,
   OUTER,
   outerAt,
@@ -17,9 +20,9 @@ export {
   sequenceAt,
   type StoredNode,
   type StoredPage,
-  takeApart,
   type TreeRoot,
   versionAt,
 } from './node.ts';
 export { proveKey, proveRange } from './prove.ts';
 export { get, iterate, stateReader } from './read.ts';
+export { Slab } from './slab.ts';

@@ -11,7 +11,12 @@
 import { readU16be, readU32be, writeU32be } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
 import type { Slab } from './slab.ts';
-import { isStateKey, keyBit, MAX_CRITICAL_BIT, MAX_STATE_VALUE_BYTES } from '../../common/protocol/state-tree.ts';
+import {
+  keyBit,
+  MAX_CRITICAL_BIT,
+  MAX_STATE_KEY_BYTES,
+  MAX_STATE_VALUE_BYTES,
+} from '../../common/protocol/state-tree.ts';
 
 /** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
 export interface NodeRef {
@@ -48,24 +53,30 @@ export interface NodeReader {
   openChild?(page: StoredPage, child: number): StoredNode;
 }
 
-/** A stored node that was checked once: what is in memory is trusted from then on. Never changed. */
+/**
+ * A stored node that was checked once: what is in memory is trusted from then on. Never changed. A view of its own for each
+ * would take more memory than most nodes are long: it says where it stands in an array that it shares with others.
+ */
 export type StoredNode = StoredLeaf | StoredPage;
 
 export interface StoredLeaf {
   readonly kind: 'leaf';
   readonly bytes: Uint8Array;
-  /** Views into `bytes`. */
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
+  /** Where it begins in `bytes`, and ends. */
+  readonly at: number;
+  readonly end: number;
 }
 
 export interface StoredPage {
   readonly kind: 'page';
   readonly bytes: Uint8Array;
+  /** Where it begins in `bytes`, and ends. */
+  readonly at: number;
+  readonly end: number;
   /** Inner nodes. */
   readonly count: number;
   /** Outer children that were opened before, for the cache that has the page; it sees to it that they are not held for ever. */
-  readonly opened: (StoredNode | undefined)[];
+  opened: (StoredNode | undefined)[] | null;
 }
 
 export interface NewNode {
@@ -153,6 +164,8 @@ const KIND_LEAF = 1;
 const KIND_PAGE = 2;
 /** Kind, and the checksum. */
 const HEADER_BYTES = 5;
+/** A leaf: header, length of its key, key, value. */
+const LEAF_KEY_AT = HEADER_BYTES + 1;
 
 /**
  * Checksum over kind, hash and all that follows the header, in words of 32 bits. Each step maps the state one to one for
@@ -195,7 +208,7 @@ export function openNode(reader: NodeReader, slot: RefSlot): StoredNode {
 /** An outer child of a page that the reader gave. @throws InvariantError when it is missing or damaged */
 export function openOuter(reader: NodeReader, page: StoredPage, child: number): StoredNode {
   if (reader.openChild !== undefined) return reader.openChild(page, child);
-  return openNode(reader, { bytes: page.bytes, at: outerAt(page.count, child) });
+  return openNode(reader, { bytes: page.bytes, at: outerAt(page, child) });
 }
 
 /** Reads a node and checks it against its reference. @throws InvariantError when it is missing or damaged */
@@ -209,61 +222,104 @@ export function checkedNode(reader: NodeReader, ref: NodeRef): StoredNode {
 }
 
 /**
- * Bytes of a node, taken apart, and its layout checked: walks need not do it again.
+ * A node, its layout checked: walks need not do it again.
  * @param bytes as `encodeLeaf` or `encodePage` made them
  * @throws InvariantError for any other layout
  */
 export function takeApart(bytes: Uint8Array): StoredNode {
-  if (isLeaf(bytes)) return { kind: 'leaf', bytes, ...decodeLeaf(bytes) };
-  const count = pageSize(bytes);
+  const node = nodeAt(bytes, 0, bytes.length);
+  if (node.kind === 'leaf') checkLeaf(node);
+  else checkPage(node);
+  return node;
+}
+
+/** A node that was checked before, or that this process made. */
+export function nodeAt(bytes: Uint8Array, at: number, end: number): StoredNode {
+  if (bytes[at] === KIND_LEAF) return { kind: 'leaf', bytes, at, end };
+  return { kind: 'page', bytes, at, end, count: bytes[at + COUNT_AT] as number, opened: null };
+}
+
+/** The same node, its bytes in memory of the slab; it remembers no children. */
+export function copyNode(node: StoredNode, slab: Slab): StoredNode {
+  const lengthBytes = node.end - node.at;
+  const { bytes, at } = slab.place(lengthBytes);
+  bytes.set(bytesOf(node), at);
+  return nodeAt(bytes, at, at + lengthBytes);
+}
+
+/** All bytes of a node. */
+export function bytesOf({ bytes, at, end }: StoredNode): Uint8Array {
+  return end - at === bytes.length ? bytes : plain(bytes, at, end);
+}
+
+function checkLeaf(leaf: StoredLeaf): void {
+  const valueAt = leafValueAt(leaf);
+  const keyBytes = valueAt - leaf.at - LEAF_KEY_AT;
+  assert(keyBytes >= 1 && valueAt <= leaf.end, 'state leaf: wrong layout');
+  const sound = keyBytes <= MAX_STATE_KEY_BYTES && leaf.end - valueAt <= MAX_STATE_VALUE_BYTES;
+  assert(sound, 'state leaf: key or value out of bounds');
+}
+
+/** Children come after their parents and test later bits: no walk can go in circles, whatever the disk says. */
+function checkPage(page: StoredPage): void {
+  const { bytes, at, end, count } = page;
+  assert(bytes[at] === KIND_PAGE && count >= 1 && count <= MAX_PAGE_NODES, 'state page: wrong layout');
+  assert(end - at === pageBytes(count), 'state page: wrong length');
   for (let index = 0; index < count; index++) {
-    const bit = pageBit(bytes, index);
+    const bit = pageBit(page, index);
     assert(bit <= MAX_CRITICAL_BIT, 'state page: bit out of bounds');
     for (const direction of [0, 1] as const) {
-      const child = pageChild(bytes, count, index, direction);
-      assert((child & OUTER) !== 0 || pageBit(bytes, child) > bit, 'state page: bits out of order');
+      const child = pageChild(page, index, direction);
+      const isOuter = (child & OUTER) !== 0;
+      assert(isOuter ? (child & ~OUTER) <= count : child > index && child < count, 'state page: child out of bounds');
+      assert(isOuter || pageBit(page, child) > bit, 'state page: bits out of order');
     }
   }
-  return { kind: 'page', bytes, count, opened: new Array<StoredNode | undefined>(count + 1) };
 }
 
 /**
  * Walks a page by the bits of a key.
  * @returns the outer child that the search goes on with
  */
-export function outerOf({ bytes }: StoredPage, key: Uint8Array): number {
+export function outerOf(page: StoredPage, key: Uint8Array): number {
   let child = 0;
-  // Ends: `takeApart` has seen that children come after their parents.
-  while ((child & OUTER) === 0) {
-    const at = NODES_AT + child * NODE_BYTES;
-    const bit = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-    child = bytes[at + 2 + keyBit(key, bit)] as number;
-  }
+  // Ends: `checkPage` has seen that children come after their parents.
+  while ((child & OUTER) === 0) child = pageChild(page, child, keyBit(key, pageBit(page, child)));
   return child;
-}
-
-export function isLeaf(bytes: Uint8Array): boolean {
-  return bytes[0] === KIND_LEAF;
 }
 
 /** @param slab where the bytes are cut from */
 export function encodeLeaf(key: Uint8Array, value: Uint8Array, hash: Uint8Array, slab: Slab): Uint8Array {
-  const bytes = slab.take(HEADER_BYTES + 1 + key.length + value.length);
+  const bytes = slab.take(LEAF_KEY_AT + key.length + value.length);
   bytes[0] = KIND_LEAF;
   bytes[HEADER_BYTES] = key.length;
-  bytes.set(key, HEADER_BYTES + 1);
-  bytes.set(value, HEADER_BYTES + 1 + key.length);
+  bytes.set(key, LEAF_KEY_AT);
+  bytes.set(value, LEAF_KEY_AT + key.length);
   writeU32be(bytes, 1, checksum(bytes, hash));
   return bytes;
 }
 
-/** Views into `bytes`. */
-export function decodeLeaf(bytes: Uint8Array): { readonly key: Uint8Array; readonly value: Uint8Array } {
-  const valueAt = HEADER_BYTES + 1 + (bytes[HEADER_BYTES] as number);
-  assert(isLeaf(bytes) && valueAt <= bytes.length, 'state leaf: wrong layout');
-  const key = plain(bytes, HEADER_BYTES + 1, valueAt);
-  assert(isStateKey(key) && bytes.length - valueAt <= MAX_STATE_VALUE_BYTES, 'state leaf: key or value out of bounds');
-  return { key, value: plain(bytes, valueAt, bytes.length) };
+function leafValueAt({ bytes, at }: StoredLeaf): number {
+  return at + LEAF_KEY_AT + (bytes[at + HEADER_BYTES] as number);
+}
+
+/** The key of a leaf, a view. */
+export function keyOf(leaf: StoredLeaf): Uint8Array {
+  return plain(leaf.bytes, leaf.at + LEAF_KEY_AT, leafValueAt(leaf));
+}
+
+/** The value of a leaf, a view. */
+export function valueOf(leaf: StoredLeaf): Uint8Array {
+  return plain(leaf.bytes, leafValueAt(leaf), leaf.end);
+}
+
+/** Whether a leaf is that of a key. */
+export function hasKey({ bytes, at }: StoredLeaf, key: Uint8Array): boolean {
+  if (bytes[at + HEADER_BYTES] !== key.length) return false;
+  for (let index = 0; index < key.length; index++) {
+    if (bytes[at + LEAF_KEY_AT + index] !== key[index]) return false;
+  }
+  return true;
 }
 
 /**
@@ -300,7 +356,7 @@ export interface PageNode {
  */
 export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[], slab: Slab): Uint8Array {
   assert(nodes.length <= MAX_PAGE_NODES && outer.length === nodes.length + 1, 'state page: not a tree');
-  const bytes = slab.take(NODES_AT + nodes.length * NODE_BYTES + outer.length * REF_BYTES);
+  const bytes = slab.take(pageBytes(nodes.length));
   bytes[0] = KIND_PAGE;
   bytes[COUNT_AT] = nodes.length;
   let at = NODES_AT;
@@ -327,32 +383,23 @@ export function sealPage(bytes: Uint8Array, hash: Uint8Array): void {
   writeU32be(bytes, 1, checksum(bytes, hash));
 }
 
-/** Number of inner nodes of a page whose length fits it. */
-export function pageSize(bytes: Uint8Array): number {
-  const count = bytes[COUNT_AT] as number;
-  const expected = NODES_AT + count * NODE_BYTES + (count + 1) * REF_BYTES;
-  assert(bytes[0] === KIND_PAGE && count >= 1 && count <= MAX_PAGE_NODES, 'state page: wrong layout');
-  assert(bytes.length === expected, 'state page: wrong length');
-  return count;
+/** Length of a page of `count` inner nodes. */
+function pageBytes(count: number): number {
+  return NODES_AT + count * NODE_BYTES + (count + 1) * REF_BYTES;
 }
 
 /** The bit that inner node `index` of a page tests. */
-export function pageBit(bytes: Uint8Array, index: number): number {
-  return readU16be(bytes, NODES_AT + index * NODE_BYTES) as number;
+export function pageBit({ bytes, at }: StoredPage, index: number): number {
+  const start = at + NODES_AT + index * NODE_BYTES;
+  return ((bytes[start] as number) << 8) | (bytes[start + 1] as number);
 }
 
-/**
- * Child of inner node `index`, of a page of `count`: the number of a later inner node, or `OUTER` and that of an outer
- * child. Later, so that no walk can go in circles, whatever the disk says.
- */
-export function pageChild(bytes: Uint8Array, count: number, index: number, direction: 0 | 1): number {
-  const child = bytes[NODES_AT + index * NODE_BYTES + 2 + direction] as number;
-  const sound = (child & OUTER) !== 0 ? (child & ~OUTER) <= count : child > index && child < count;
-  assert(sound, 'state page: child out of bounds');
-  return child;
+/** Child of inner node `index`: the number of a later inner node, or `OUTER` and that of an outer child. */
+export function pageChild({ bytes, at }: StoredPage, index: number, direction: 0 | 1): number {
+  return bytes[at + NODES_AT + index * NODE_BYTES + 2 + direction] as number;
 }
 
-/** Where the reference of an outer child stands in a page of `count` inner nodes. */
-export function outerAt(count: number, child: number): number {
-  return NODES_AT + count * NODE_BYTES + (child & ~OUTER) * REF_BYTES;
+/** Where the reference of an outer child of a page stands in the page's array. */
+export function outerAt({ at, count }: StoredPage, child: number): number {
+  return at + NODES_AT + count * NODE_BYTES + (child & ~OUTER) * REF_BYTES;
 }

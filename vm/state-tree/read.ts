@@ -2,7 +2,7 @@
  * Reading the tree: one key, or a range of keys in order. Views that it gives must not be changed.
  */
 
-import { compareBytes, equalBytes } from '../../common/bytes.ts';
+import { compareBytes } from '../../common/bytes.ts';
 import { assert, InvariantError } from '../../common/errors.ts';
 import {
   criticalBit,
@@ -16,12 +16,14 @@ import type { StateReader } from '../types.ts';
 import {
   EMPTY,
   encodeRef,
+  hasKey,
   type NodeReader,
   openNode,
   openOuter,
   outerOf,
   type RefSlot,
   type TreeRoot,
+  valueOf,
 } from './node.ts';
 import { childOf, expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
 
@@ -39,7 +41,7 @@ function getFrom(reader: NodeReader, root: RefSlot, key: Uint8Array): Uint8Array
   let node = openNode(reader, root);
   // Bounded: each page leads to one of later bits, and no bit is beyond the longest key's.
   for (let pages = 0; pages <= 3 * MAX_STATE_KEY_BYTES; pages++) {
-    if (node.kind === 'leaf') return equalBytes(node.key, key) ? node.value : undefined;
+    if (node.kind === 'leaf') return hasKey(node, key) ? valueOf(node) : undefined;
     node = openOuter(reader, node, outerOf(node, key));
   }
   throw new InvariantError('a search went deeper than keys are long: the database is damaged');

@@ -1,5 +1,5 @@
 /**
- * Memory for the bytes of new nodes. An array of its own for each costs more than what is written into it, and then the
+ * Memory for the bytes of nodes. An array of its own for each costs more than what is written into it, and then the
  * garbage collector: they are cut from longer ones. Whoever keeps a few nodes of many for long copies them.
  */
 
@@ -7,18 +7,24 @@
 const SLAB_BYTES = 16 * 1024;
 
 export class Slab {
-  #buffer = new ArrayBuffer(0);
+  #bytes = new Uint8Array(0);
   #at = 0;
 
-  /** So many bytes of zero that nobody else has. */
-  take(lengthBytes: number): Uint8Array {
-    if (lengthBytes > SLAB_BYTES / 2) return new Uint8Array(lengthBytes);
-    if (this.#at + lengthBytes > this.#buffer.byteLength) {
-      this.#buffer = new ArrayBuffer(SLAB_BYTES);
+  /** So many bytes of zero that nobody else has: an array that they share with others, and where they begin in it. */
+  place(lengthBytes: number): { readonly bytes: Uint8Array; readonly at: number } {
+    if (lengthBytes > SLAB_BYTES / 2) return { bytes: new Uint8Array(lengthBytes), at: 0 };
+    if (this.#at + lengthBytes > this.#bytes.length) {
+      this.#bytes = new Uint8Array(SLAB_BYTES);
       this.#at = 0;
     }
-    const bytes = new Uint8Array(this.#buffer, this.#at, lengthBytes);
+    const at = this.#at;
     this.#at += lengthBytes;
-    return bytes;
+    return { bytes: this.#bytes, at };
+  }
+
+  /** The same as a view. */
+  take(lengthBytes: number): Uint8Array {
+    const { bytes, at } = this.place(lengthBytes);
+    return new Uint8Array(bytes.buffer, at, lengthBytes);
   }
 }

@@ -9,6 +9,7 @@ import { innerHashAt, keyBit, leafHash } from '../../common/protocol/state-tree.
 import {
   describe,
   encodeRef,
+  keyOf,
   type NodeReader,
   type NodeRef,
   openNode,
@@ -22,6 +23,7 @@ import {
   type RefSlot,
   type StoredNode,
   type StoredPage,
+  valueOf,
 } from './node.ts';
 
 /** A stored node that was read, and whether the tree has gone on without it. */
@@ -83,7 +85,7 @@ export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | In
 
 function expanded(node: StoredNode, ref: NodeRef, above: number): Leaf | Inner {
   const origin: Origin = { ref, page: node.kind === 'leaf' ? null : node, stale: false, reshaped: false };
-  if (node.kind === 'leaf') return { kind: 'leaf', key: node.key, value: node.value, hash: ref.hash, origin };
+  if (node.kind === 'leaf') return { kind: 'leaf', key: keyOf(node), value: valueOf(node), hash: ref.hash, origin };
   const top = innerOf(origin, 0);
   assert(top.bit > above, `${describe(ref)}: bits out of order`);
   top.hash = ref.hash;
@@ -92,10 +94,10 @@ function expanded(node: StoredNode, ref: NodeRef, above: number): Leaf | Inner {
 
 /** An inner node of a page. */
 function innerOf(origin: Origin, index: number): Inner {
-  const { bytes, count } = origin.page as StoredPage;
-  const left = pageChild(bytes, count, index, 0);
-  const right = pageChild(bytes, count, index, 1);
-  return { kind: 'inner', bit: pageBit(bytes, index), left, right, hash: null, origin, index };
+  const page = origin.page as StoredPage;
+  const left = pageChild(page, index, 0);
+  const right = pageChild(page, index, 1);
+  return { kind: 'inner', bit: pageBit(page, index), left, right, hash: null, origin, index };
 }
 
 /** `expand`, and hashes what was read: where the answer goes to someone who must be able to rely on every bit of it. */
@@ -137,9 +139,9 @@ export function childOf(node: Inner, direction: 0 | 1): Node {
   const child = direction === 0 ? node.left : node.right;
   if (typeof child !== 'number') return child;
   const origin = node.origin as Origin;
-  const { bytes, count } = origin.page as StoredPage;
+  const page = origin.page as StoredPage;
   const opened: Node =
-    (child & OUTER) === 0 ? innerOf(origin, child) : { kind: 'stub', bytes, at: outerAt(count, child) };
+    (child & OUTER) === 0 ? innerOf(origin, child) : { kind: 'stub', bytes: page.bytes, at: outerAt(page, child) };
   setChild(node, direction, opened);
   return opened;
 }
@@ -156,7 +158,7 @@ export function openChild(reader: NodeReader, node: Inner, direction: 0 | 1, how
   const said = direction === 0 ? node.left : node.right;
   if (how === expand && typeof said === 'number' && (said & OUTER) !== 0) {
     const page = (node.origin as Origin).page as StoredPage;
-    const ref = refAt(page.bytes, outerAt(page.count, said));
+    const ref = refAt(page.bytes, outerAt(page, said));
     const found = expanded(openOuter(reader, page, said), ref, node.bit);
     setChild(node, direction, found);
     return found;
