@@ -8,7 +8,7 @@
  * since only canonical bytes are accepted, nothing has to be encoded again to find out whether they were.
  * What must not go in here: knowledge of any particular structure.
  */
-import { parseUtf8 } from './bytes.ts';
+import { parseUtf8, utf8 } from './bytes.ts';
 
 /** Bytes that are not what was expected. Leaves this folder as a verdict only: `decode` catches it. */
 export class Malformed extends Error {
@@ -30,7 +30,34 @@ const NULL = 0xf6;
 /** Nesting of recursive structures. The deepest that we have is a policy's approval tree, of 4 levels. */
 const MAX_RECURSION = 32;
 
+/** Up to here a loop copies faster than a call. */
+const LOOPED_BYTES = 128;
+
 const notShortest = (): Malformed => new Malformed('not in its shortest form', 'NOT_CANONICAL');
+
+/** ASCII words that are looked for in bytes. */
+export class Words {
+  /** Bytes of the longest. */
+  readonly longest: number;
+  readonly texts: readonly string[];
+  readonly #words: readonly Uint8Array[];
+
+  constructor(texts: readonly string[]) {
+    this.texts = texts;
+    this.#words = texts.map(utf8);
+    this.longest = Math.max(...this.#words.map(({ length }) => length));
+  }
+
+  /** Which of them stands there, or -1. */
+  find(bytes: Uint8Array, from: number, length: number): number {
+    return this.#words.findIndex((word) => word.length === length && isAt(word, bytes, from));
+  }
+}
+
+function isAt(word: Uint8Array, bytes: Uint8Array, from: number): boolean {
+  for (let index = 0; index < word.length; index += 1) if (word[index] !== bytes[from + index]) return false;
+  return true;
+}
 
 export class CborReader {
   readonly #bytes: Uint8Array;
@@ -51,21 +78,36 @@ export class CborReader {
   bytes(min: number, max: number, expected: string): Uint8Array {
     const length = this.#head(MAJOR.bytes, expected);
     if (length < min || length > max) throw new Malformed(`expected ${expected}`);
-    return this.#take(length).slice();
+    const from = this.#skip(length);
+    const bytes = this.#bytes;
+    if (length > LOOPED_BYTES) return bytes.slice(from, from + length);
+    const copy = new Uint8Array(length);
+    for (let index = 0; index < length; index += 1) copy[index] = bytes[from + index] as number;
+    return copy;
   }
 
   /** Text of at most `maxBytes` bytes. */
   text(maxBytes: number, expected: string): string {
     const length = this.#head(MAJOR.text, expected);
     if (length > maxBytes) throw new Malformed(`expected ${expected}`);
-    const taken = this.#take(length);
+    const from = this.#skip(length);
+    const bytes = this.#bytes;
     let ascii = '';
-    for (let i = 0; i < length; i += 1) {
-      const unit = taken[i] as number;
-      if (unit >= 0x80) return decodeText(taken);
+    for (let at = from; at < from + length; at += 1) {
+      const unit = bytes[at] as number;
+      if (unit >= 0x80) return decodeText(bytes.subarray(from, from + length));
       ascii += String.fromCharCode(unit);
     }
     return ascii;
+  }
+
+  /** One of some words, as its number among them: no text is made. */
+  word(words: Words, expected: string): number {
+    const length = this.#head(MAJOR.text, expected);
+    if (length > words.longest) throw new Malformed(`expected ${expected}`);
+    const index = words.find(this.#bytes, this.#skip(length), length);
+    if (index === -1) throw new Malformed(`expected ${expected}`);
+    return index;
   }
 
   /** The length of an array whose items follow. Each of them has at least one byte. */
@@ -104,10 +146,12 @@ export class CborReader {
     if (this.#at !== this.#bytes.length) throw new Malformed('bytes beyond the end');
   }
 
-  #take(length: number): Uint8Array {
-    if (length > this.#bytes.length - this.#at) throw new Malformed('cut short');
+  /** @returns where the bytes begin that are stepped over */
+  #skip(length: number): number {
+    const from = this.#at;
+    if (length > this.#bytes.length - from) throw new Malformed('cut short');
     this.#at += length;
-    return this.#bytes.subarray(this.#at - length, this.#at);
+    return from;
   }
 
   /** The argument of an item's head: a value or a length. */
@@ -139,8 +183,9 @@ export class CborReader {
 
   /** @param least what has no shorter head */
   #argument(length: number, least: number): number {
+    const from = this.#skip(length);
     let value = 0;
-    for (const byte of this.#take(length)) value = value * 256 + byte;
+    for (let at = from; at < from + length; at += 1) value = value * 256 + (this.#bytes[at] as number);
     if (value < least) throw notShortest();
     // Beyond 2^53 - 1 numbers are no longer exact: 2^53 itself and 2^53 + 1 would read alike.
     if (value > Number.MAX_SAFE_INTEGER) throw new Malformed('expected an integer of at most 2^53 - 1');

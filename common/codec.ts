@@ -5,26 +5,33 @@
  * that are not exactly their own canonical encoding are refused, so one value has one encoding and one hash.
  * What must not go in here: knowledge of any particular message.
  */
-import * as dagCbor from '@ipld/dag-cbor';
-import { CborReader, Malformed } from './cbor-reader.ts';
+import { CborReader, Malformed, Words } from './cbor-reader.ts';
+import { CborWriter } from './cbor-writer.ts';
 import { accept, InvariantError, reject, type Verdict } from './errors.ts';
 
-/** A value that dag-cbor can carry. Floats and big integers are not among them on purpose. */
-export type Cbor = null | boolean | number | string | Uint8Array | readonly Cbor[];
-
 export interface Codec<T> {
-  /** To the plain value that dag-cbor writes. Throws `InvariantError` if `value` breaks its own bounds: our own bug. */
-  toCbor(value: T): Cbor;
+  /** Writes one item. Throws `InvariantError` if `value` breaks its own bounds: our own bug. */
+  write(value: T, output: CborWriter): void;
   /** The next item of untrusted bytes. Throws `Malformed`, which `decode` turns into a verdict. */
   read(input: CborReader): T;
+}
+
+/** Of a structure: what is read can be put into an object that has something already. */
+interface Fields {
+  readInto(input: CborReader, into: Record<string, unknown>): void;
 }
 
 export type TypeOf<C> = C extends Codec<infer T> ? T : never;
 
 /** Encodes `value`. Throws `InvariantError` when it is out of its codec's bounds. */
 export function encode<T>(codec: Codec<T>, value: T): Uint8Array {
-  return dagCbor.encode(codec.toCbor(value));
+  writer.clear();
+  codec.write(value, writer);
+  return writer.take();
 }
+
+/** One for all: to write is synchronous, and no codec encodes anything by itself. */
+const writer = new CborWriter();
 
 /**
  * Decodes untrusted bytes strictly: what is accepted is exactly what `encode` gives for the value. Work and memory are
@@ -70,8 +77,8 @@ function within(error: unknown, part: string): unknown {
   return error;
 }
 
-function checked(condition: boolean, what: string): void {
-  if (!condition) throw new InvariantError(`refusing to encode ${what}`);
+function refuse(what: string): never {
+  throw new InvariantError(`refusing to encode ${what}`);
 }
 
 /** Exactly `length` bytes. */
@@ -81,12 +88,13 @@ export function bytes(length: number): Codec<Uint8Array> {
 
 /** Between `min` and `max` bytes. */
 export function boundedBytes(min: number, max: number): Codec<Uint8Array> {
-  const fits = (v: Uint8Array) => v.length >= min && v.length <= max;
   const expected = min === max ? `${min} bytes` : `${min} to ${max} bytes`;
   return {
-    toCbor(value) {
-      checked(value instanceof Uint8Array && fits(value), `${value?.length} bytes, not ${expected}`);
-      return value;
+    write(value, output) {
+      if (!(value instanceof Uint8Array) || value.length < min || value.length > max) {
+        refuse(`${(value as Uint8Array | undefined)?.length} bytes, not ${expected}`);
+      }
+      output.bytes(value);
     },
     read: (input) => input.bytes(min, max, expected),
   };
@@ -96,10 +104,9 @@ export function boundedBytes(min: number, max: number): Codec<Uint8Array> {
 export function uint(max: number = Number.MAX_SAFE_INTEGER): Codec<number> {
   const expected = `an integer 0 to ${max}`;
   return {
-    toCbor(value) {
-      checked(Number.isSafeInteger(value) && value >= 0 && value <= max, `${value} as ${expected}`);
-      // No -0: it would be written as a float.
-      return value + 0;
+    write(value, output) {
+      if (!Number.isSafeInteger(value) || value < 0 || value > max) refuse(`${value} as ${expected}`);
+      output.uint(value);
     },
     read(input) {
       const value = input.uint(expected);
@@ -109,7 +116,7 @@ export function uint(max: number = Number.MAX_SAFE_INTEGER): Codec<number> {
 }
 
 export const bool: Codec<boolean> = {
-  toCbor: (value) => value,
+  write: (value, output) => output.bool(value),
   read: (input) => input.bool(),
 };
 
@@ -119,9 +126,9 @@ export function text(maxLength: number, pattern?: RegExp): Codec<string> {
     v.length >= 1 && v.length <= maxLength && v.isWellFormed() && (pattern?.test(v) ?? true);
   const expected = `text of 1 to ${maxLength} characters${pattern ? ` like ${pattern}` : ''}`;
   return {
-    toCbor(value) {
-      checked(fits(value), `a text that is not ${expected}`);
-      return value;
+    write(value, output) {
+      if (!fits(value)) refuse(`a text that is not ${expected}`);
+      output.text(value);
     },
     read(input) {
       // A UTF-16 unit takes at most 3 bytes of UTF-8.
@@ -133,25 +140,21 @@ export function text(maxLength: number, pattern?: RegExp): Codec<string> {
 
 /** One of a fixed set of words. */
 export function oneOf<const W extends readonly string[]>(words: W): Codec<W[number]> {
-  const known: ReadonlySet<string> = new Set(words);
-  const longest = Math.max(...words.map((word) => word.length));
+  const known = new Words(words);
   const expected = `one of ${words.join(', ')}`;
   return {
-    toCbor(value) {
-      checked(known.has(value), `the word ${value}`);
-      return value;
+    write(value, output) {
+      if (!words.includes(value)) refuse(`the word ${value}`);
+      output.text(value);
     },
-    read(input) {
-      const value = input.text(longest, expected);
-      return known.has(value) ? value : fail(expected);
-    },
+    read: (input) => words[input.word(known, expected)] as W[number],
   };
 }
 
 /** `null` or a value. */
 export function nullable<T>(item: Codec<T>): Codec<T | null> {
   return {
-    toCbor: (value) => (value === null ? null : item.toCbor(value)),
+    write: (value, output) => (value === null ? output.null() : item.write(value, output)),
     read: (input) => (input.takeNull() ? null : item.read(input)),
   };
 }
@@ -160,9 +163,10 @@ export function nullable<T>(item: Codec<T>): Codec<T | null> {
 export function list<T>(item: Codec<T>, max: number, min = 0): Codec<readonly T[]> {
   const expected = `${min} to ${max} items`;
   return {
-    toCbor(value) {
-      checked(value.length >= min && value.length <= max, `${value.length} items, not ${expected}`);
-      return value.map((v) => item.toCbor(v));
+    write(value, output) {
+      if (value.length < min || value.length > max) refuse(`${value.length} items, not ${expected}`);
+      output.array(value.length);
+      for (const each of value) item.write(each, output);
     },
     read(input) {
       const length = input.array(min, max, expected);
@@ -181,25 +185,33 @@ type StructOf<F> = { readonly [K in keyof F]: TypeOf<F[K]> };
 
 /** A structure, encoded as the array of its fields in the order in which they are written down here. */
 export function struct<F extends Record<string, Codec<unknown>>>(fields: F): Codec<StructOf<F>> {
-  const entries: readonly (readonly [string, Codec<unknown>])[] = Object.entries(fields);
-  const expected = `${entries.length} fields`;
-  return {
-    toCbor: (value) => entries.map(([name, codec]) => codec.toCbor((value as Record<string, unknown>)[name])),
-    read(input) {
-      input.array(entries.length, entries.length, expected);
-      const result: Record<string, unknown> = {};
-      let at = 0;
-      try {
-        for (; at < entries.length; at += 1) {
-          const [name, codec] = entries[at] as readonly [string, Codec<unknown>];
-          result[name] = codec.read(input);
-        }
-      } catch (error) {
-        throw within(error, entries[at]?.[0] ?? '');
+  const names: readonly string[] = Object.keys(fields);
+  const codecs: readonly Codec<unknown>[] = Object.values(fields);
+  const { length } = names;
+  const expected = `${length} fields`;
+  const codec: Codec<StructOf<F>> & Fields = {
+    write(value, output) {
+      output.array(length);
+      for (let at = 0; at < length; at += 1) {
+        (codecs[at] as Codec<unknown>).write((value as Record<string, unknown>)[names[at] as string], output);
       }
+    },
+    read(input) {
+      const result: Record<string, unknown> = {};
+      codec.readInto(input, result);
       return result as StructOf<F>;
     },
+    readInto(input, into) {
+      input.array(length, length, expected);
+      let at = 0;
+      try {
+        for (; at < length; at += 1) into[names[at] as string] = (codecs[at] as Codec<unknown>).read(input);
+      } catch (error) {
+        throw within(error, names[at] ?? '');
+      }
+    },
   };
+  return codec;
 }
 
 type Variants = Record<string, Codec<unknown>>;
@@ -207,22 +219,26 @@ type UnionOf<V> = { [K in keyof V & string]: { readonly kind: K } & TypeOf<V[K]>
 
 /** A tagged union of structures, encoded as `[tag, structure]`; in TypeScript the structure's fields beside `kind`. */
 export function union<V extends Variants>(variants: V): Codec<UnionOf<V>> {
-  const known = new Map<string, Codec<unknown>>(Object.entries(variants));
-  const longest = Math.max(...[...known.keys()].map((kind) => kind.length));
-  const expected = `one of ${[...known.keys()].join(', ')}`;
+  const kinds = Object.keys(variants);
+  const codecs = Object.values(variants) as (Codec<unknown> & Partial<Fields>)[];
+  const known = new Words(kinds);
+  const expected = `one of ${kinds.join(', ')}`;
   return {
-    toCbor(value) {
-      const codec = known.get(value.kind);
-      checked(codec !== undefined, `the variant ${value.kind}`);
-      return [value.kind, (codec as Codec<unknown>).toCbor(value)];
+    write(value, output) {
+      const codec = codecs[kinds.indexOf(value.kind)] ?? refuse(`the variant ${value.kind}`);
+      output.array(2);
+      output.text(value.kind);
+      codec.write(value, output);
     },
     read(input) {
       input.array(2, 2, '[variant, fields]');
-      const kind = input.text(longest, expected);
-      const codec = known.get(kind);
-      if (codec === undefined) fail(expected);
+      const index = input.word(known, expected);
+      const [kind, codec] = [kinds[index] as string, codecs[index] as Codec<unknown> & Partial<Fields>];
       try {
-        return { kind, ...(codec.read(input) as object) } as UnionOf<V>;
+        if (codec.readInto === undefined) return { kind, ...(codec.read(input) as object) } as UnionOf<V>;
+        const result: Record<string, unknown> = { kind };
+        codec.readInto(input, result);
+        return result as UnionOf<V>;
       } catch (error) {
         throw within(error, `<${kind}>`);
       }
@@ -232,5 +248,8 @@ export function union<V extends Variants>(variants: V): Codec<UnionOf<V>> {
 
 /** For recursive structures: at most 32 levels are read. Bounds of its own are set by whoever gives it a meaning. */
 export function lazy<T>(get: () => Codec<T>): Codec<T> {
-  return { toCbor: (value) => get().toCbor(value), read: (input) => input.nested(() => get().read(input)) };
+  return {
+    write: (value, output) => get().write(value, output),
+    read: (input) => input.nested(() => get().read(input)),
+  };
 }

@@ -36,7 +36,7 @@ export function sources(): readonly SourceFile[] {
 }
 
 const isCodec = (value: unknown): value is Codec<unknown> =>
-  typeof value === 'object' && value !== null && 'toCbor' in value && 'read' in value;
+  typeof value === 'object' && value !== null && 'write' in value && 'read' in value;
 
 export async function codecTargets(): Promise<readonly Target[]> {
   const targets = new Map<unknown, Target>();

@@ -2,7 +2,7 @@
  * Valid values of any codec, without a line for each: the codec itself asks for what it wants to read, and a reader
  * that makes things up answers. So a new field, structure or codec is fuzzed from its first day.
  */
-import type { CborReader } from '../../common/cbor-reader.ts';
+import type { CborReader, Words } from '../../common/cbor-reader.ts';
 import { type Codec, encode } from '../../common/codec.ts';
 import type { Prng } from '../sim/prng.ts';
 
@@ -52,13 +52,15 @@ class Inventor {
   }
 
   text(maxBytes: number, expected: string): string {
-    const words = /^one of (.*)$/.exec(expected);
-    if (words !== null) return this.#random.pick((words[1] as string).split(', '));
     const most = Number(/to (\d+) characters/.exec(expected)?.[1] ?? maxBytes);
     const pattern = new RegExp(/ like \/(.*)\/[a-z]*$/.exec(expected)?.[1] ?? '');
     const fitting = TEXTS.filter((text) => text.length <= most && pattern.test(text));
     if (fitting.length === 0) throw new Error(`give generate.ts a text that fits: ${expected}`);
     return this.#random.pick(fitting);
+  }
+
+  word({ texts }: Words): number {
+    return this.#random.between(0, texts.length - 1);
   }
 
   array(min: number, max: number): number {
