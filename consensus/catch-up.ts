@@ -19,11 +19,22 @@ import {
   refuse,
   type ReplicaState,
 } from './state.ts';
-import { RETRANSMIT_MS, startTimer } from './timers.ts';
+import { ANNOUNCE_MS, RETRANSMIT_MS, startTimer } from './timers.ts';
 import type { Phase, Verified } from './types.ts';
 import { announceViewChange } from './view-change.ts';
 
-/** [S1] The signed status goes out when head or view changed, and with each tick. */
+/** [S1] The head moved: while blocks follow each other, the votes on the next one show it, and no status is signed for it. */
+export function announceHead(state: ReplicaState): void {
+  if (state.key.use === 'asking') announceStatus(state);
+  else startTimer(state, 'announce', ANNOUNCE_MS, 'head');
+}
+
+/** [S1] Some time after the head moved. */
+export function announceLastingHead(state: ReplicaState): void {
+  if (state.current.record.votes.length === 0) announceStatus(state);
+}
+
+/** [S1] The signed status goes out when the view changed, a while after the head did, and with each tick. */
 export function announceStatus(state: ReplicaState): void {
   const { members, view } = state.current;
   const { incarnation, use } = state.key;

@@ -97,7 +97,12 @@ function isNews(state: ReplicaState, what: string, processes: readonly Uint8Arra
   return false;
 }
 
-/** What was heard under a validator's key at the height that is decided here and at the next. */
+/** [R5] Before the head moves: who promised at a height that is decided had all before it, whatever its disk says now. */
+export function keepPromises(state: ReplicaState): void {
+  for (const validator of state.current.members.leaders) state.promised.set(validator, promisesOf(state, validator));
+}
+
+/** What was heard under a validator's key at the height that is decided here and at the next; if nothing was, before. */
 function promisesOf(state: ReplicaState, validator: number): readonly HeardPromise[] {
   const { current, ahead } = state;
   const promises: HeardPromise[] = [];
@@ -108,7 +113,7 @@ function promisesOf(state: ReplicaState, validator: number): readonly HeardPromi
     const promise = message === undefined ? null : promiseIn(message);
     if (promise !== null && (promise.kind === 'viewChange' || promise.height > current.height)) promises.push(promise);
   }
-  return promises;
+  return promises.length > 0 ? promises : (state.promised.get(validator) ?? []);
 }
 
 function promiseIn({ signature, body }: SignedMessage): HeardPromise | null {

@@ -7,6 +7,8 @@
 import { bytesToHex, equalBytes } from '../common/bytes.ts';
 import { assert, unreachable } from '../common/errors.ts';
 import {
+  announceHead,
+  announceLastingHead,
   announceStatus,
   noteHead,
   noteOtherHeight,
@@ -31,11 +33,11 @@ import {
   voteCommit,
   votePrepare,
 } from './ordering.ts';
-import { noteHeard, noteOwnMessage, noteVote, onEcho } from './own-key.ts';
+import { keepPromises, noteHeard, noteOwnMessage, noteVote, onEcho } from './own-key.ts';
 import { bodiesOf } from './safety-record.ts';
 import { castIn, emit, emptyHeight, type HeightState, mayVote, membershipOf, type ReplicaState } from './state.ts';
 import { refreshViewTimer, RETRANSMIT_MS, startTimer, takeTimer } from './timers.ts';
-import type { Effect, Input, ReplicaOptions, Verified } from './types.ts';
+import type { Effect, Input, ReplicaOptions, TimerName, Verified } from './types.ts';
 import { beginNewView, join, onNewView, onViewChange, startViewChange } from './view-change.ts';
 
 /** Each does at most one thing and says whether it did; earlier ones first, since they may spare later ones. */
@@ -80,6 +82,7 @@ export class Replica {
       },
       current: emptyHeight(head.height + 1, membershipOf(identity, head, leaders), record?.abstainThrough ?? 0),
       ahead: new Map(),
+      promised: new Map(),
       peers: new Map(),
       doneSinceTick: new Set(),
       ownStatus: null,
@@ -98,10 +101,12 @@ export class Replica {
   step(input: Input): readonly Effect[] {
     const state = this.#state;
     assert(state.effects.length === 0, 'a step is not entered twice');
-    const before = `${state.head.height}/${state.current.view}`;
+    const { head } = state;
+    const { view } = state.current;
     dispatch(state, input);
     applyRules(state);
-    if (`${state.head.height}/${state.current.view}` !== before) announceStatus(state);
+    if (state.head.height !== head.height) announceHead(state);
+    else if (state.current.view !== view) announceStatus(state);
     return finish(state);
   }
 
@@ -137,8 +142,7 @@ function dispatch(state: ReplicaState, input: Input): void {
       return;
     case 'timer':
       if (!takeTimer(state, input.timer, input.token)) return;
-      if (input.timer === 'retransmit') tick(state);
-      else startViewChange(state, state.current.view + 1, 'timeout');
+      onTimer(state, input.timer);
       return;
     case 'due':
       state.due = input.due;
@@ -166,6 +170,19 @@ function dispatch(state: ReplicaState, input: Input): void {
     }
     default:
       unreachable(input);
+  }
+}
+
+function onTimer(state: ReplicaState, timer: TimerName): void {
+  switch (timer) {
+    case 'retransmit':
+      return tick(state);
+    case 'announce':
+      return announceLastingHead(state);
+    case 'view':
+      return startViewChange(state, state.current.view + 1, 'timeout');
+    default:
+      unreachable(timer);
   }
 }
 
@@ -235,6 +252,7 @@ function keepForNextHeight(state: ReplicaState, message: Verified<SignedMessage>
 function onCommitted(state: ReplicaState, input: Extract<Input, { readonly kind: 'committed' }>): void {
   if (input.head.height <= state.head.height) return;
   const { ahead } = state;
+  keepPromises(state);
   const isSameSet = equalBytes(input.head.validatorsHash, state.head.validatorsHash);
   state.head = input.head;
   state.params = input.params;
@@ -243,6 +261,7 @@ function onCommitted(state: ReplicaState, input: Extract<Input, { readonly kind:
   state.ahead = new Map();
   if (!isSameSet) {
     state.peers.clear();
+    state.promised.clear();
     state.key.echoed.clear();
     return;
   }

@@ -11,6 +11,7 @@ import { faultTolerance, quorumSize } from '../common/protocol/validator-set.ts'
 import { leaderOf, leaderOrder } from './leader-order.ts';
 import type { VoteKind } from '../common/protocol/signing.ts';
 import type {
+  HeardPromise,
   NewView,
   PreparedCertificate,
   PrePrepare,
@@ -136,6 +137,8 @@ export interface ReplicaState {
   current: HeightState;
   /** Messages for the next height, by sender and kind: at most one of each. Replayed when the head moves [S7]. */
   ahead: Map<number, Map<UnsignedMessage['kind'], Verified<SignedMessage>>>;
+  /** What each other validator was last heard to promise at a height that is decided by now, to echo it to that validator [R5]. */
+  readonly promised: Map<number, readonly HeardPromise[]>;
   peers: Map<number, PeerClaim>;
   /** Validators that were answered, served or asked since the last tick, by what was done: once for each is enough. */
   readonly doneSinceTick: Set<string>;

@@ -8,6 +8,8 @@ import type { ConsensusParams, TimerName } from './types.ts';
 
 /** Status goes out, and what is unanswered is sent again, this often [S1]. Local: no two nodes need to agree on it. */
 export const RETRANSMIT_MS = 1_000;
+/** [S1] A new head is announced when this replica has voted on no block after it for this long. Local, too. */
+export const ANNOUNCE_MS = 100;
 
 /** [T2] Doubles with each view up to the cap; the next height starts from the first view, and so from the base again. */
 export function viewTimeoutMs(view: View, params: ConsensusParams): number {

@@ -63,8 +63,8 @@ export interface ReplicaOptions {
   readonly bodies: readonly ProposedBlock[];
 }
 
-/** `view` is the view-change timer; `retransmit` ticks every second while the node runs. */
-export type TimerName = 'view' | 'retransmit';
+/** `view`: the view change. `retransmit` ticks every second while the node runs. `announce`: no block has followed the head. */
+export type TimerName = 'view' | 'retransmit' | 'announce';
 
 export type Input =
   /**

@@ -311,11 +311,9 @@ export class Host {
   #send(message: SignedMessage, to: number | null): void {
     const { self, head } = this.#position;
     const payload = wrapDirect('message', encodeMessage(message));
-    // [S1] Nobody waits for a status to vote: while blocks follow each other, it leaves with the next vote.
-    const mayWait = message.body.kind === 'status';
     head.validators.forEach((validator, index) => {
       if (index === self || (to !== null && index !== to)) return;
-      this.#ports.network.sendDirect(validator.peerId, payload, mayWait);
+      this.#ports.network.sendDirect(validator.peerId, payload);
     });
   }
 
@@ -368,8 +366,7 @@ export class Host {
 
   /**
    * The head has moved: pool and predicate first, so that the core does not ask for a block that nobody needs. The core
-   * hears of the last block alone: it has no business with those before, and each head that it hears of costs the others
-   * a signed status.
+   * hears of the last block alone: it has no business with those before.
    */
   async #committed(blocks: readonly CommittedBlock[]): Promise<void> {
     const { mempool, executor, observations, proposals, clock } = this.#ports;

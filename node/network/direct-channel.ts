@@ -15,8 +15,6 @@ const MAX_QUEUED_MESSAGES = 4096;
 const MAX_QUEUED_BYTES = 24 * 1024 * 1024;
 /** Messages that are sent in one go; a larger one goes by itself. */
 const TOGETHER_BYTES = 64 * 1024;
-/** How long a message that may wait does so for another to leave with it. */
-const LINGER_MS = 10;
 /** A peer that does not answer the protocol negotiation for this long is tried again. */
 const OPEN_TIMEOUT_MS = 5_000;
 /** Between two attempts: a peer that refuses the protocol must not cost an attempt for each message. */
@@ -37,7 +35,6 @@ export class DirectChannel {
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
   #flushing = false;
-  #lingerTimer: NodeJS.Timeout | null = null;
   readonly #events: DirectChannelEvents;
 
   constructor(events: DirectChannelEvents) {
@@ -61,8 +58,7 @@ export class DirectChannel {
     }
   }
 
-  /** @param mayWait for the next message, some milliseconds at most; the order stays */
-  send(payload: Uint8Array, mayWait = false): void {
+  send(payload: Uint8Array): void {
     if (this.#connection === null) {
       this.#events.dropped(1, payload.length);
       return;
@@ -76,13 +72,11 @@ export class DirectChannel {
       this.#events.dropped(1, oldest.length);
     }
     if (this.#stream === null) this.#openIfNeeded();
-    else if (mayWait) this.#lingerTimer ??= setTimeout(() => this.#flushSoon(), LINGER_MS).unref();
     else this.#flushSoon();
   }
 
   /** What one step of consensus says leaves together: each message by itself costs both sides some 50 µs. */
   #flushSoon(): void {
-    this.#endLingering();
     if (this.#flushing) return;
     this.#flushing = true;
     queueMicrotask(() => {
@@ -94,12 +88,6 @@ export class DirectChannel {
   close(): void {
     this.setConnection(null);
     this.#forgetReopening();
-    this.#endLingering();
-  }
-
-  #endLingering(): void {
-    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer);
-    this.#lingerTimer = null;
   }
 
   #forgetReopening(): void {

@@ -254,10 +254,10 @@ export class Libp2pNetwork implements Network {
     this.#peerListeners.push(listener);
   }
 
-  sendDirect(peerId: string, payload: Uint8Array, mayWait = false): void {
+  sendDirect(peerId: string, payload: Uint8Array): void {
     if (payload.length > MAX_DIRECT_FRAME_BYTES)
       throw new InvariantError('a direct message larger than any peer accepts');
-    this.#peers.get(peerId)?.channel.send(payload, mayWait);
+    this.#peers.get(peerId)?.channel.send(payload);
   }
 
   onDirect(handler: (from: Member, payload: Uint8Array) => void): void {

@@ -59,9 +59,8 @@ export interface Network {
   /**
    * Queues one consensus message for a peer on its long-lived direct stream; ordered, no acknowledgement. The queue is
    * bounded by count and bytes; when it is full the oldest goes. Lost when the peer is away: the core retransmits.
-   * @param mayWait it is not urgent: it leaves with the next one that is, or after some milliseconds
    */
-  sendDirect(peerId: string, payload: Uint8Array, mayWait?: boolean): void;
+  sendDirect(peerId: string, payload: Uint8Array): void;
   onDirect(handler: (from: Member, payload: Uint8Array) => void): void;
 
   /** Gossips a batch; the payload's bytes identify it, so it is never a way to retransmit. */

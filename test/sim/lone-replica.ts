@@ -3,7 +3,15 @@
  * that the replica broadcasts are signed and fed back, and blocks are executed at once unless the test holds that back.
  */
 import { bytesToHex } from '../../common/bytes.ts';
-import type { LeaderHistory, ChainHead, ConsensusParams, Effect, Input, Report } from '../../consensus/types.ts';
+import type {
+  LeaderHistory,
+  ChainHead,
+  ConsensusParams,
+  Effect,
+  Input,
+  Report,
+  TimerName,
+} from '../../consensus/types.ts';
 import { NO_LEADER_HISTORY } from '../../consensus/leader-order.ts';
 import {
   decodeMessage,
@@ -173,14 +181,14 @@ export class LoneReplica {
     this.give({ kind: 'committed', head: this.head(), params: LONE_PARAMS, leaders: NO_LEADER_HISTORY });
   }
 
-  fire(timer: 'view' | 'retransmit'): void {
+  fire(timer: TimerName): void {
     const set = this.#timers.get(timer);
     if (set === undefined) throw new Error(`no ${timer} timer runs`);
     this.#timers.delete(timer);
     this.give({ kind: 'timer', timer, token: set.token });
   }
 
-  timer(timer: 'view' | 'retransmit'): EffectOf<'setTimer'> | undefined {
+  timer(timer: TimerName): EffectOf<'setTimer'> | undefined {
     return this.#timers.get(timer);
   }
 

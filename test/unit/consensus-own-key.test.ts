@@ -137,6 +137,19 @@ t.test('whoever is asked tells all that it heard under that key [R5]', async (t)
     t.match(asker.reports('keyInUse'), [{ abstainThrough: 1 }, { abstainThrough: 2 }]);
   });
 
+  t.test('and where that is nothing, what it heard last, at whatever height', async (t) => {
+    const lone = new LoneReplica();
+    lone.hear(3, { kind: 'prepare', height: 1, view: 0, digest });
+    lone.hear(3, { kind: 'prepare', height: 2, view: 0, digest: other });
+    for (let height = 1; height <= 3; height += 1) lone.commitTo(lone.block());
+    lone.hear(3, lone.status(0, 0, 5, true));
+    t.match(echoes(lone), [{ to: 3, height: 3, promises: [{ vote: 'prepare', height: 2, digest: other }] }]);
+    t.equal(echoes(lone)[0]!.promises.length, 1);
+    const asker = new LoneReplica({ self: 3, incarnation: process(5), asks: true });
+    asker.hear(0, echoes(lone)[0]!);
+    t.match(asker.reports('keyInUse'), [{ abstainThrough: 2 }], 'its disk is older than that');
+  });
+
   t.test('also while it waits for answers itself, and what its own record has', async (t) => {
     const lone = new LoneReplica();
     const block = lone.block();

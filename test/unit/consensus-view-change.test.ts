@@ -343,19 +343,41 @@ t.test('restart [R1-R3]', async (t) => {
 t.test('nobody is left behind [S1-S6]', async (t) => {
   const status = (height: number, view = 0) => new LoneReplica().status(height, view);
 
-  t.test('status goes out at the start, on change and with each tick', async (t) => {
+  t.test('status goes out at the start, when the view changed, and with each tick', async (t) => {
     const lone = new LoneReplica();
     t.match(lone.said('status').at(-1), { height: 0, view: 0 });
     lone.take();
     lone.fire('retransmit');
     t.match(lone.of('send'), [{ to: null, message: { body: { kind: 'status', height: 0 } } }]);
     lone.take();
-    lone.commitTo(lone.block());
-    t.match(lone.said('status'), [{ height: 1, view: 0 }]);
-    lone.take();
     lone.give({ kind: 'due', due: true });
     lone.fire('view');
-    t.match(lone.said('status'), [{ height: 1, view: 1 }]);
+    t.match(lone.said('status'), [{ height: 0, view: 1 }]);
+  });
+
+  t.test('and when the head has moved and no vote of this replica says so', async (t) => {
+    const lone = new LoneReplica();
+    lone.take();
+    lone.commitTo(lone.block());
+    t.same(lone.said('status'), [], 'not at once');
+    lone.fire('announce');
+    t.match(lone.said('status'), [{ height: 1, view: 0 }]);
+    t.equal(lone.timer('announce'), undefined, 'once');
+    lone.commitTo(lone.block());
+    lone.take();
+    lone.hearProposal(lone.block());
+    lone.fire('announce');
+    t.match(lone.said('prepare'), [{ height: 3 }]);
+    t.same(lone.said('status'), []);
+    lone.fire('retransmit');
+    t.match(lone.said('status'), [{ height: 2, view: 0 }]);
+  });
+
+  t.test('and at once while it asks for its own promises [R5]', async (t) => {
+    const lone = new LoneReplica({ asks: true });
+    lone.take();
+    lone.commitTo(lone.block());
+    t.match(lone.said('status'), [{ height: 1, asking: true }]);
   });
 
   t.test('votes go out again with each tick, the proposal to those who have not voted', async (t) => {
