@@ -193,7 +193,7 @@ export const nodeConfigSchema: Schema = {
       },
       keepStates: {
         type: 'integer',
-        description: 'Without `archive`: states after this many of the last blocks are kept.',
+        description: 'Without `archive`: states after this many of the last blocks are kept, and some more.',
         minimum: 16,
         maximum: 10_000_000,
         default: 512,

@@ -3,9 +3,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Height } from '../../common/protocol/primitives.ts';
 import type { StateHistory } from './state-history.ts';
 
+/** Heights that are pruned together: most blocks scan and write nothing for it. As many states more are kept at most. */
+const HEIGHTS_TOGETHER = 8;
+
 export interface StatePrunerPorts {
   readonly history: StateHistory;
-  /** States of this many blocks below the head are kept; null keeps all. */
+  /** States of at least this many blocks below the head are kept; null keeps all. */
   readonly keepBlocks: number | null;
   headHeight(): Height;
   /** A failed disk, or a bug: the node stops. */
@@ -40,6 +43,11 @@ export class StatePruner {
 
   async #run(keepBlocks: number): Promise<void> {
     const { history } = this.#ports;
-    while (!this.#stopped && (await history.step(this.#ports.headHeight() - keepBlocks))) await nextTurn();
+    while (!this.#stopped && (await history.step(this.#keepFrom(keepBlocks)))) await nextTurn();
+  }
+
+  #keepFrom(keepBlocks: number): Height {
+    const wanted = this.#ports.headHeight() - keepBlocks;
+    return wanted - (wanted % HEIGHTS_TOGETHER);
   }
 }
