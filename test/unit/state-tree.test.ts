@@ -44,7 +44,7 @@ import {
   type TreeRoot,
 } from '../../vm/state-tree/index.ts';
 import { hashNodes } from '../../vm/state-tree/hash-nodes.ts';
-import { encodeLeaf } from '../../vm/state-tree/node.ts';
+import { encodeLeaf, encodePage, encodeRef, OUTER, sealPage } from '../../vm/state-tree/node.ts';
 import { Slab } from '../../vm/state-tree/slab.ts';
 import { childOf, expand, hashOf, type Inner, type Leaf, setChild, stubOf } from '../../vm/state-tree/tree.ts';
 import type { StateWrite } from '../../vm/types.ts';
@@ -498,6 +498,21 @@ t.test('misuse and damage stop the node', async (t) => {
       name: 'InvariantError',
       message: /missing/,
     });
+  });
+
+  t.test('a page that leads to itself, under a right checksum', async (t) => {
+    const ref = { version: 1, sequence: 0, hash: sm3(utf8('page')) };
+    const slot = { bytes: encodeRef(ref), at: 0 };
+    const page = encodePage([{ bit: 7, left: OUTER, right: OUTER | 1 }], [slot, slot], new Slab());
+    sealPage(page, ref.hash);
+    const reader: NodeReader = { getNode: () => page };
+    const reads = [
+      () => get(reader, ref, utf8('a')),
+      () => [...iterate(reader, ref, { ...ALL, limit: 1 })],
+      () => [...iterate(reader, ref, { gte: utf8('a'), lt: null, limit: 1, reverse: true })],
+      () => applyWrites(reader, ref, [put(utf8('a'), '')], 2),
+    ];
+    for (const read of reads) t.throws(read, { name: 'InvariantError', message: /bits out of order/ });
   });
 
   t.test('a wrong value under a right checksum makes no proof', async (t) => {

@@ -205,10 +205,17 @@ export function openNode(reader: NodeReader, slot: RefSlot): StoredNode {
   return reader.openNode === undefined ? checkedNode(reader, refAt(slot.bytes, slot.at)) : reader.openNode(slot);
 }
 
-/** An outer child of a page that the reader gave. @throws InvariantError when it is missing or damaged */
+/**
+ * An outer child of a page that the reader gave. A page tests later bits than the one above it: a walk ends whatever the
+ * disk says.
+ * @throws InvariantError when it is missing or damaged
+ */
 export function openOuter(reader: NodeReader, page: StoredPage, child: number): StoredNode {
-  if (reader.openChild !== undefined) return reader.openChild(page, child);
-  return openNode(reader, { bytes: page.bytes, at: outerAt(page, child) });
+  const node = reader.openChild?.(page, child) ?? openNode(reader, { bytes: page.bytes, at: outerAt(page, child) });
+  if (node.kind === 'page' && pageBit(node, 0) <= pageBit(page, 0)) {
+    throw new InvariantError(`${describe(refAt(page.bytes, outerAt(page, child)))}: bits out of order`);
+  }
+  return node;
 }
 
 /** Reads a node and checks it against its reference. @throws InvariantError when it is missing or damaged */

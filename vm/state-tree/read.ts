@@ -3,13 +3,13 @@
  */
 
 import { compareBytes } from '../../common/bytes.ts';
-import { assert, InvariantError } from '../../common/errors.ts';
+import { assert } from '../../common/errors.ts';
 import {
   criticalBit,
   inRange,
   isStateKey,
   keyBit,
-  MAX_STATE_KEY_BYTES,
+  MAX_CRITICAL_BIT,
   type StateEntry,
 } from '../../common/protocol/state-tree.ts';
 import type { StateReader } from '../types.ts';
@@ -17,15 +17,21 @@ import {
   EMPTY,
   encodeRef,
   hasKey,
+  keyOf,
   type NodeReader,
   openNode,
   openOuter,
+  OUTER,
   outerOf,
+  pageBit,
+  pageChild,
   type RefSlot,
+  type StoredLeaf,
+  type StoredNode,
+  type StoredPage,
   type TreeRoot,
   valueOf,
 } from './node.ts';
-import { childOf, expand, type Inner, type Leaf, type Node, search, stubOf } from './tree.ts';
 
 /**
  * The value of a key, or undefined. Reads some log8 n pages and a leaf.
@@ -39,12 +45,8 @@ export function get(reader: NodeReader, root: TreeRoot, key: Uint8Array): Uint8A
 
 function getFrom(reader: NodeReader, root: RefSlot, key: Uint8Array): Uint8Array | undefined {
   let node = openNode(reader, root);
-  // Bounded: each page leads to one of later bits, and no bit is beyond the longest key's.
-  for (let pages = 0; pages <= 3 * MAX_STATE_KEY_BYTES; pages++) {
-    if (node.kind === 'leaf') return hasKey(node, key) ? valueOf(node) : undefined;
-    node = openOuter(reader, node, outerOf(node, key));
-  }
-  throw new InvariantError('a search went deeper than keys are long: the database is damaged');
+  while (node.kind === 'page') node = openOuter(reader, node, outerOf(node, key));
+  return hasKey(node, key) ? valueOf(node) : undefined;
 }
 
 export interface IterateOptions {
@@ -70,65 +72,91 @@ export function* iterate(
   const { gte, lt, limit, reverse = false } = options;
   assert(Number.isSafeInteger(limit) && limit >= 0, 'iterate: limit must be a non-negative integer');
   if (root === EMPTY || limit === 0 || (lt !== null && compareBytes(gte, lt) >= 0)) return;
-  const pending = reverse ? seekDown(reader, root, lt) : seekUp(reader, root, gte);
+  const top = openNode(reader, { bytes: encodeRef(root), at: 0 });
+  if (top.kind === 'leaf') {
+    if (inRange(keyOf(top), options)) yield entryOf(top);
+    return;
+  }
+  const pending = reverse ? seekDown(reader, top, lt) : seekUp(reader, top, gte);
   let given = 0;
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const node = next.node.kind === 'stub' ? expand(reader, next.node, next.above) : next.node;
-    if (node.kind === 'inner') {
-      const [left, right] = [childOf(node, 0), childOf(node, 1)];
-      const [first, second] = reverse ? [right, left] : [left, right];
-      pending.push({ node: second, above: node.bit }, { node: first, above: node.bit });
-      continue;
-    }
-    if (!inRange(node.key, { gte, lt })) return;
-    yield { key: node.key, value: node.value };
+    const entry = entryOf(descend(reader, next, reverse ? 1 : 0, pending));
+    if (!inRange(entry.key, options)) return;
+    yield entry;
     given += 1;
     if (given === limit) return;
   }
 }
 
-/** Subtrees still to visit, the next one last; with the bit that their parent tests. At most one for each level. */
-type Pending = { readonly node: Node; readonly above: number }[];
+function entryOf(leaf: StoredLeaf): StateEntry {
+  return { key: keyOf(leaf), value: valueOf(leaf) };
+}
+
+/** A subtree below a page: an inner node of the page, or one of its outer children (`pageChild`). */
+interface Subtree {
+  readonly page: StoredPage;
+  readonly child: number;
+}
+
+/** Subtrees still to visit, the next one last. At most one for each level. */
+type Pending = Subtree[];
+
+/** The first leaf of a subtree on the side of `direction`; what else the subtree has is still to be visited. */
+function descend(reader: NodeReader, subtree: Subtree, direction: 0 | 1, pending: Pending): StoredLeaf {
+  let { page, child } = subtree;
+  for (;;) {
+    while ((child & OUTER) === 0) {
+      pending.push({ page, child: pageChild(page, child, opposite(direction)) });
+      child = pageChild(page, child, direction);
+    }
+    const node = openOuter(reader, page, child);
+    if (node.kind === 'leaf') return node;
+    page = node;
+    child = 0;
+  }
+}
 
 /** What holds the keys from `gte` on. */
-function seekUp(reader: NodeReader, root: NonNullable<TreeRoot>, gte: Uint8Array): Pending {
-  const stub = stubOf(root);
-  if (gte.length === 0) return [{ node: stub, above: -1 }];
-  return seek(reader, expand(reader, stub, -1), gte, 0, true);
+function seekUp(reader: NodeReader, top: StoredPage, gte: Uint8Array): Pending {
+  return gte.length === 0 ? [{ page: top, child: 0 }] : seek(reader, top, gte, 0, true);
 }
 
 /** What holds the keys before `lt`. */
-function seekDown(reader: NodeReader, root: NonNullable<TreeRoot>, lt: Uint8Array | null): Pending {
-  const stub = stubOf(root);
-  if (lt === null) return [{ node: stub, above: -1 }];
-  return seek(reader, expand(reader, stub, -1), lt, 1, false);
+function seekDown(reader: NodeReader, top: StoredPage, lt: Uint8Array | null): Pending {
+  return lt === null ? [{ page: top, child: 0 }] : seek(reader, top, lt, 1, false);
 }
 
 /**
  * What lies beyond `bound` on the side opposite to `direction`: where the search for it turns in that direction, the
  * other child does. The subtree where the bound would be inserted lies all on one side of it.
  */
-function seek(
-  reader: NodeReader,
-  root: Leaf | Inner,
-  bound: Uint8Array,
-  direction: 0 | 1,
-  withBound: boolean,
-): Pending {
-  const { path, leaf } = search(reader, root, bound);
-  const bit = criticalBit(leaf.key, bound);
-  const shared = bit === -1 ? path : path.filter((node) => node.bit < bit);
+function seek(reader: NodeReader, top: StoredPage, bound: Uint8Array, direction: 0 | 1, withBound: boolean): Pending {
+  const pages: StoredPage[] = [];
+  let node: StoredNode = top;
+  while (node.kind === 'page') {
+    pages.push(node);
+    node = openOuter(reader, node, outerOf(node, bound));
+  }
+  const bit = criticalBit(keyOf(node), bound);
+  const until = bit === -1 ? MAX_CRITICAL_BIT + 1 : bit;
   const pending: Pending = [];
-  for (const node of shared) {
-    if (keyBit(bound, node.bit) === direction) {
-      pending.push({ node: childOf(node, direction === 0 ? 1 : 0), above: node.bit });
+  let rest: Subtree = { page: top, child: 0 };
+  for (const page of pages) {
+    let child = 0;
+    while ((child & OUTER) === 0 && pageBit(page, child) < until) {
+      const turn = keyBit(bound, pageBit(page, child));
+      if (turn === direction) pending.push({ page, child: pageChild(page, child, opposite(turn)) });
+      child = pageChild(page, child, turn);
     }
+    rest = { page, child };
+    if ((child & OUTER) === 0) break;
   }
-  const rest = path[shared.length] ?? leaf;
-  if (bit === -1 ? withBound : keyBit(bound, bit) === direction) {
-    pending.push({ node: rest, above: shared.at(-1)?.bit ?? -1 });
-  }
+  if (bit === -1 ? withBound : keyBit(bound, bit) === direction) pending.push(rest);
   return pending;
+}
+
+function opposite(direction: 0 | 1): 0 | 1 {
+  return direction === 0 ? 1 : 0;
 }
 
 /** One version of the state as the vm reads it. */
