@@ -9,17 +9,21 @@ import type { CommittedBlock } from '../storage/chain-store.ts';
 const MAX_BLOCKS = 64;
 const MAX_BYTES = 8 * 1024 * 1024;
 
-const sizeOf = ({ block, receipts }: CommittedBlock): number =>
+/** What is read of a block; of its state nodes there are many times as many bytes. */
+type Recent = Pick<CommittedBlock, 'block' | 'receipts'>;
+
+const sizeOf = ({ block, receipts }: Recent): number =>
   [...block.txs, ...block.sidecars, ...receipts].reduce((sum, bytes) => sum + (bytes?.length ?? 0), 0);
 
 export class RecentBlocks {
   /** In the order of their heights. */
-  readonly #blocks = new Map<Height, { readonly committed: CommittedBlock; readonly sizeBytes: number }>();
+  readonly #blocks = new Map<Height, Recent & { readonly sizeBytes: number }>();
   #bytes = 0;
 
   note(committed: CommittedBlock): void {
+    const { block, receipts } = committed;
     const sizeBytes = sizeOf(committed);
-    this.#blocks.set(committed.header.height, { committed, sizeBytes });
+    this.#blocks.set(committed.header.height, { block, receipts, sizeBytes });
     this.#bytes += sizeBytes;
     for (const [height, oldest] of this.#blocks) {
       if (this.#blocks.size <= MAX_BLOCKS && this.#bytes <= MAX_BYTES) return;
@@ -28,7 +32,7 @@ export class RecentBlocks {
     }
   }
 
-  at(height: Height): CommittedBlock | null {
-    return this.#blocks.get(height)?.committed ?? null;
+  at(height: Height): Recent | null {
+    return this.#blocks.get(height) ?? null;
   }
 }
