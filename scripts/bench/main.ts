@@ -41,6 +41,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   ),
   growth: script('growth', 'with 0, 100,000 and 1,000,000 records in the state; some 10 minutes, with --quick 2'),
   network: script('network', 'validators as processes, transactions of one signature; some 15 minutes, with --quick 2'),
+  sustained: script('sustained', 'four validators as processes, one load for five minutes; some 8 minutes'),
   'custody-load': script(
     'custody-load',
     'four validators as processes, requests, approvals and records with capsules; some 6 minutes, with --quick 2',

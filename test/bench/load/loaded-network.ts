@@ -76,9 +76,15 @@ export class LoadedNetwork {
 
   /**
    * @param calls runs take from it one after the other
+   * @param begun right before the first is sent: all are signed by then
    * @returns null where it has too few left
    */
-  async run(calls: Iterator<Planned>, ratePerSecond: number, seconds: number): Promise<Loaded | null> {
+  async run(
+    calls: Iterator<Planned>,
+    ratePerSecond: number,
+    seconds: number,
+    begun: () => void = () => {},
+  ): Promise<Loaded | null> {
     this.#runs += 1;
     const file = join(this.#devnet.dir, `load-${this.#runs}`);
     const count = Math.ceil(ratePerSecond * seconds * SPARE + SPARE_MIN);
@@ -92,6 +98,7 @@ export class LoadedNetwork {
     const { result, cpuMs } = await runLoad(order, () => {
       before = pids.map(cpuMsOf);
       startMs = performance.now();
+      begun();
     });
     const wallMs = performance.now() - startMs;
     const usedMs = pids.map((pid, index) => cpuMsOf(pid) - (before[index] as number));

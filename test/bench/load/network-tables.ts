@@ -13,8 +13,13 @@ export interface Swept {
   readonly high: Loaded | null;
 }
 
-const ms = ({ latency }: Loaded): (string | number)[] => [latency.p50Ms, latency.p90Ms, latency.p99Ms, latency.p999Ms];
-const LATENCY_HEAD = ['p50 ms', 'p90 ms', 'p99 ms', 'p99.9 ms'];
+export const latencyRow = ({ latency }: Loaded): (string | number)[] => [
+  latency.p50Ms,
+  latency.p90Ms,
+  latency.p99Ms,
+  latency.p999Ms,
+];
+export const LATENCY_HEAD = ['p50 ms', 'p90 ms', 'p99 ms', 'p99.9 ms'];
 
 export function sweepTable({ validators, mix, steps }: Swept): Table {
   return {
@@ -32,7 +37,7 @@ export function sweepTable({ validators, mix, steps }: Swept): Table {
     rows: steps.map((step) => [
       step.ratePerSecond.toFixed(0),
       step.committedPerSecond,
-      ...ms(step),
+      ...latencyRow(step),
       step.cpuUsPerTx,
       step.validatorCores,
       step.loadCores,
@@ -46,7 +51,7 @@ export function latencyTable(all: readonly Swept[]): Table {
   const row = (of: Swept, name: string, loaded: Loaded | null) =>
     loaded === null
       ? []
-      : [[`${of.validators}: ${name}`, loaded.ratePerSecond.toFixed(0), ...ms(loaded), loaded.cpuUsPerTx]];
+      : [[`${of.validators}: ${name}`, loaded.ratePerSecond.toFixed(0), ...latencyRow(loaded), loaded.cpuUsPerTx]];
   return {
     title: 'From when it was due until the block event names it',
     head: ['validators: share of saturation', 'offered /s', ...LATENCY_HEAD, 'cpu µs per tx and validator'],

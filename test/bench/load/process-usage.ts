@@ -18,14 +18,22 @@ export function cpuMsOf(pid: number): number {
   }
 }
 
-/** Memory of a process: now, and the most it ever had, in MiB. */
-export function memoryMiBOf(pid: number): { readonly now: number; readonly peak: number } {
+export interface Memory {
+  readonly now: number;
+  /** The most it ever had. */
+  readonly peak: number;
+  /** Its own, without the pages of files, which the system takes back when it needs them. */
+  readonly anonymous: number;
+}
+
+/** Memory of a process in MiB. */
+export function memoryMiBOf(pid: number): Memory {
   const field = (text: string, name: string): number =>
     Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'mu').exec(text)?.[1] ?? Number.NaN) / 1024;
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return { now: field(status, 'VmRSS'), peak: field(status, 'VmHWM') };
+    return { now: field(status, 'VmRSS'), peak: field(status, 'VmHWM'), anonymous: field(status, 'RssAnon') };
   } catch {
-    return { now: Number.NaN, peak: Number.NaN };
+    return { now: Number.NaN, peak: Number.NaN, anonymous: Number.NaN };
   }
 }
