@@ -3,6 +3,7 @@ export { buildBlock, executeBlock, simulate, Trial } from './block.ts';
 export { priorityOf } from './calls.ts';
 export { REJECTIONS, type RejectionCode } from './codes.ts';
 export { blockDue } from './deadlines.ts';
+export { EntryCache } from './entry-cache.ts';
 export {
   type AccessDecision,
   type AccessQuestion,

@@ -1,69 +1,42 @@
 /**
  * The state as one block sees it: what was committed, and over it what the block has written so far. A transaction's
- * writes are journalled, so that one that fails leaves nothing. Values are decoded once and encoded once per block.
+ * writes are journalled, so that one that fails leaves nothing. Values are encoded once per block.
  *
  * What must not go in: any rule. Values that it gives are shared and never changed in place.
  */
 import { compareBytes } from '../common/bytes.ts';
-import { type Codec, decodeTrusted, encode } from '../common/codec.ts';
+import { type Codec, encode } from '../common/codec.ts';
 import { assert } from '../common/errors.ts';
-import { prefixRange } from '../common/protocol/state-entries.ts';
+import { EntryCache, parentOf, textOf } from './entry-cache.ts';
 import type { StateReader, StateWrite } from './types.ts';
 
 interface Slot {
   readonly key: Uint8Array;
-  /** undefined: there is no such entry. */
+  /** undefined: there is no such entry any more. */
   readonly value: unknown;
-  /** Null for a deleted or absent entry. */
+  /** Null for a deleted entry. */
   readonly codec: Codec<unknown> | null;
-  readonly written: boolean;
-  /** Whether the committed state has the key; null if that was not looked at. */
-  readonly inBase: boolean | null;
+  /** Whether the committed state is known to have the key. */
+  readonly inBase: boolean;
 }
-
-/** The first entries of the committed state under a prefix, in order of their keys. */
-interface Listed {
-  readonly limit: number;
-  readonly entries: readonly { readonly text: string; readonly value: unknown }[];
-}
-
-/**
- * Namespaces whose entries are listed while transactions run, and how many bytes of their keys name the parent. Keys
- * written under one parent are kept together: listing looks at them alone, not at the whole block's writes.
- */
-const PARENT_BYTES: Readonly<Record<number, number>> = { 0x03: 1, 0x07: 1, 0x0b: 21, 0x13: 21, 0x42: 33, 0x71: 33 };
-
-// Latin-1: one character per byte, so that the order of strings is the order of bytes. `apply`, since it takes a third of
-// the time of a spread, and this runs for every entry that a rule touches. Keys have some 60 bytes.
-const textOf = (key: Uint8Array): string => Reflect.apply(String.fromCharCode, null, key) as string;
 
 export class Overlay {
-  readonly base: StateReader;
-  /** Bounded by what a block's transactions touch: each touches a bounded number of entries. */
+  readonly base: EntryCache;
+  /** What was written. Bounded by what a block's transactions touch: each touches a bounded number of entries. */
   readonly #slots = new Map<string, Slot>();
+  /** Keys that were written under each parent, those included whose transaction failed. Listing looks at them alone. */
   readonly #children = new Map<string, Set<string>>();
-  /** Lists of the committed state, which stays as it is while a block runs; by prefix. Bounded as `#slots` is. */
-  readonly #listed = new Map<string, Listed>();
   #journal: { readonly text: string; readonly before: Slot | undefined }[] = [];
 
+  /** @param base a plain reader is read through a memory that ends with this block */
   constructor(base: StateReader) {
-    this.base = base;
+    this.base = base instanceof EntryCache ? base : new EntryCache(base);
   }
 
   get<T>(codec: Codec<T>, key: Uint8Array): T | undefined {
     const text = textOf(key);
-    const known = this.#slots.get(text);
-    if (known !== undefined) return known.value as T | undefined;
-    const bytes = this.base.get(key);
-    const value = bytes === undefined ? undefined : decodeTrusted(codec, bytes, 'state entry');
-    this.#slots.set(text, {
-      key,
-      value,
-      codec: bytes === undefined ? null : codec,
-      written: false,
-      inBase: bytes !== undefined,
-    });
-    return value;
+    const written = this.#slots.get(text);
+    return written === undefined ? this.base.entry(codec, key, text) : (written.value as T | undefined);
   }
 
   /** As `get`, where the entry's absence would be a bug of ours. */
@@ -74,22 +47,21 @@ export class Overlay {
   }
 
   put<T>(codec: Codec<T>, key: Uint8Array, value: T): void {
-    this.#set({ key, value, codec, written: true, inBase: null });
+    this.#set({ key, value, codec, inBase: false });
   }
 
   /** @param inBase true where the caller knows that the committed state has the key */
-  delete(key: Uint8Array, inBase: true | null = null): void {
-    this.#set({ key, value: undefined, codec: null, written: true, inBase });
+  delete(key: Uint8Array, inBase = false): void {
+    this.#set({ key, value: undefined, codec: null, inBase });
   }
 
   #set(slot: Slot): void {
     const text = textOf(slot.key);
     const before = this.#slots.get(text);
     this.#journal.push({ text, before });
-    this.#slots.set(text, before === undefined ? slot : { ...slot, inBase: before.inBase });
-    const parentBytes = PARENT_BYTES[slot.key[0] as number];
-    if (parentBytes === undefined) return;
-    const parent = text.slice(0, parentBytes);
+    this.#slots.set(text, slot);
+    const parent = parentOf(text);
+    if (parent === undefined) return;
     const children = this.#children.get(parent);
     if (children === undefined) this.#children.set(parent, new Set([text]));
     else children.add(text);
@@ -97,34 +69,22 @@ export class Overlay {
 
   /** Entries under `prefix` in order of their keys, this block's own included, at most `limit`. */
   list<T>(codec: Codec<T>, prefix: Uint8Array, limit: number): T[] {
-    const parentBytes = PARENT_BYTES[prefix[0] as number];
-    assert(parentBytes !== undefined && prefix.length >= parentBytes, 'this namespace is not listed during a block');
     const prefixText = textOf(prefix);
-    const children = this.#children.get(prefixText.slice(0, parentBytes));
-    const committed = this.#listCommitted(codec, prefix, prefixText, limit + (children?.size ?? 0));
+    const parent = parentOf(prefixText);
+    assert(parent !== undefined, 'this namespace is not listed during a block');
+    const children = this.#children.get(parent);
+    const committed = this.base.list(codec, prefix, prefixText, parent, limit + (children?.size ?? 0));
     if (children === undefined) return committed.slice(0, limit).map(({ value }) => value as T);
     const found = new Map<string, T>();
     for (const { text, value } of committed) found.set(text, value as T);
     for (const text of children) {
       const slot = this.#slots.get(text);
-      if (slot === undefined || !slot.written || !text.startsWith(prefixText)) continue;
+      if (slot === undefined || !text.startsWith(prefixText)) continue;
       if (slot.value === undefined) found.delete(text);
       else found.set(text, slot.value as T);
     }
     const sorted = [...found].sort(([a], [b]) => (a < b ? -1 : 1));
     return sorted.slice(0, limit).map(([, value]) => value);
-  }
-
-  /** At least the first `limit` of them, or all. */
-  #listCommitted(codec: Codec<unknown>, prefix: Uint8Array, prefixText: string, limit: number): Listed['entries'] {
-    const known = this.#listed.get(prefixText);
-    if (known !== undefined && (limit <= known.limit || known.entries.length < known.limit)) return known.entries;
-    const entries = Array.from(this.base.range({ ...prefixRange(prefix), limit }), ({ key, value }) => ({
-      text: textOf(key),
-      value: decodeTrusted(codec, value, 'state entry'),
-    }));
-    this.#listed.set(prefixText, { limit, entries });
-    return entries;
   }
 
   /** Ends a transaction that succeeded. */
@@ -145,10 +105,9 @@ export class Overlay {
   /** Everything written, sorted by key. Entries that came and went within the block are left out. */
   writes(): StateWrite[] {
     const writes: StateWrite[] = [];
-    for (const { key, value, codec, written, inBase } of this.#slots.values()) {
-      if (!written) continue;
+    for (const [text, { key, value, codec, inBase }] of this.#slots) {
       if (codec !== null) writes.push({ key, value: encode(codec, value) });
-      else if (inBase ?? this.base.get(key) !== undefined) writes.push({ key, value: null });
+      else if (inBase || this.base.has(key, text)) writes.push({ key, value: null });
     }
     return writes.sort((a, b) => compareBytes(a.key, b.key));
   }

@@ -76,6 +76,7 @@ export interface BuiltBlock extends BlockExecution {
  *   executeBlock(reader, context, txs): Verdict<BlockExecution>   replica: one failing transaction refuses the block
  *   simulate(reader, context, tx): Verdict<readonly Event[]>  one transaction against a state, nothing kept
  *   new Trial(reader, context)                                the same for many, one after the other
+ *   new EntryCache(reader, from)                              a reader that keeps what the three above have decoded
  *   blockDue(reader): BlockDue                                when the state itself asks for a block
  *   priorityOf(call): 'urgent' | 'normal'                     revocations, denials, suspensions, vetoes first
  *   checkGenesis(genesis): Verdict                            what genesisWrites demands, as a sentence

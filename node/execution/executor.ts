@@ -14,7 +14,7 @@ import { type ValidatorSet, validatorSetHash } from '../../common/protocol/valid
 import { decodeTrusted } from '../../common/codec.ts';
 import { nextLeaderHistory } from '../../consensus/leader-order.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
-import { buildBlock, executeBlock, Trial } from '../../vm/index.ts';
+import { buildBlock, EntryCache, executeBlock, Trial } from '../../vm/index.ts';
 import {
   type AppliedWrites,
   applyWrites,
@@ -44,6 +44,7 @@ export interface ExecutedBlock {
   readonly receipts: readonly Receipt[];
   readonly encodedReceipts: readonly Uint8Array[];
   readonly txHashes: readonly Hash[];
+  readonly writes: readonly StateWrite[];
   readonly applied: AppliedWrites;
   /** What the head is once this block is. */
   readonly after: ExecutionHead;
@@ -86,6 +87,8 @@ export class Executor {
   readonly #nodes: NodeCache;
   #head: ExecutionHead;
   #reader: StateReader;
+  /** What the rules have read of the head. Callers from outside read past it: what they ask for is not what comes again. */
+  #entries: EntryCache;
   readonly #overlays = new Map<string, ExecutedBlock>();
   #trial: { readonly on: Trial; readonly timestampMs: TimeMs; tried: number } | null = null;
 
@@ -94,6 +97,7 @@ export class Executor {
     this.#nodes = nodes;
     this.#head = head;
     this.#reader = stateReader(nodes, head.root);
+    this.#entries = new EntryCache(this.#reader);
   }
 
   /**
@@ -109,6 +113,7 @@ export class Executor {
   reopen(store: ChainStore): void {
     this.#head = loadHead(store, this.#nodes);
     this.#reader = stateReader(this.#nodes, this.#head.root);
+    this.#entries = new EntryCache(this.#reader);
     this.#overlays.clear();
     this.#trial = null;
   }
@@ -129,7 +134,7 @@ export class Executor {
     const height = head.height + 1;
     const { timestampMs, view, proposer } = request;
     const context = { chainId: this.#chainId, height, timestampMs, parentStateRoot: head.header.stateRoot };
-    const built = buildBlock(this.#reader, context, request.candidates);
+    const built = buildBlock(this.#entries, context, request.candidates);
     const txs = built.included.map(({ tx }) => tx.bytes);
     const sidecars = built.included.map(({ sidecar }) => (sidecar === null ? null : encodeSidecar(sidecar)));
     const result = applied(this.#base, built, height);
@@ -216,6 +221,7 @@ export class Executor {
     this.#nodes.add(header.height, executed.applied.newNodes);
     this.#head = after;
     this.#reader = stateReader(this.#nodes, after.root);
+    this.#entries = new EntryCache(this.#reader, { before: this.#entries, writes: executed.writes });
     this.#overlays.clear();
     this.#trial = null;
     return after;
@@ -238,14 +244,14 @@ export class Executor {
     if (this.#trial === null || ageMs < 0 || ageMs > TRIAL_MS || this.#trial.tried >= MAX_TRIED) {
       const { stateRoot: parentStateRoot } = header;
       const context = { chainId: this.#chainId, height: height + 1, timestampMs, parentStateRoot };
-      this.#trial = { on: new Trial(this.#reader, context), timestampMs, tried: 0 };
+      this.#trial = { on: new Trial(this.#entries, context), timestampMs, tried: 0 };
     }
     this.#trial.tried += 1;
     return this.#trial.on;
   }
 
   get #base(): Base {
-    return { chainId: this.#chainId, head: this.#head, nodes: this.#nodes, reader: this.#reader };
+    return { chainId: this.#chainId, head: this.#head, nodes: this.#nodes, reader: this.#entries };
   }
 
   #keep(executed: ExecutedBlock): void {
@@ -276,7 +282,8 @@ function loadHead(store: ChainStore, nodes: NodeReader): ExecutionHead {
 
 /**
  * Certified blocks that are executed one on the other, ahead of the head: nobody sees them before all of them are durable
- * and the executor has advanced by each. Thrown away when that fails. Bounded by its caller.
+ * and the executor has advanced by each. Thrown away when that fails. Bounded by its caller. Its first block reads through
+ * what the executor has in memory of the head, those after it each for itself.
  */
 export class ExecutionRun {
   #base: Base;
@@ -307,7 +314,7 @@ export class ExecutionRun {
 }
 
 /** What executing changed, before it is known for which header. */
-type Result = Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'applied'> & {
+type Result = Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'writes' | 'applied'> & {
   readonly nextValidators: ValidatorSet;
 };
 
@@ -343,6 +350,7 @@ function applied({ head, nodes }: Base, { receipts, writes }: BlockExecution, he
     receipts,
     encodedReceipts: receipts.map(encodeReceipt),
     nextValidators: validatorsAfter(writes) ?? head.validators,
+    writes,
     applied: applyWrites(nodes, head.root, writes, height),
   };
 }
@@ -351,14 +359,14 @@ function executedOn(
   { head, nodes }: Base,
   proposal: ProposedBlock,
   txHashes: readonly Hash[],
-  { receipts, encodedReceipts, applied: writes }: Result,
+  { receipts, encodedReceipts, writes, applied: change }: Result,
 ): ExecutedBlock {
   const { header, hash } = proposal;
-  const { root, newNodes } = writes;
+  const { root, newNodes } = change;
   const reader = stateReader(new NewNodes(nodes).add(header.height, newNodes), root);
   const next = readExecutionHead({ header, hash, root, leaders: head.leaders }, reader);
   const leaders = nextLeaderHistory(head.leaders, header, head.validators, next.params.leaderDemotionBlocks);
-  return { proposal, receipts, encodedReceipts, txHashes, applied: writes, after: { ...next, leaders } };
+  return { proposal, receipts, encodedReceipts, txHashes, writes, applied: change, after: { ...next, leaders } };
 }
 
 function validatorsAfter(writes: readonly StateWrite[]): ValidatorSet | undefined {

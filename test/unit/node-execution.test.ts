@@ -3,14 +3,16 @@ import { flipBit, mustFail } from '../integration/node-expect.ts';
 import { bytesToHex, equalBytes, u32be } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
 import { InvariantError } from '../../common/errors.ts';
+import { sm2Address } from '../../common/crypto/sm2.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
-import { type BlockHeader, blockHash, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
-import { signedTransaction } from '../../common/protocol/transaction.ts';
+import { type BlockHeader, blockHash, type Certificate, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
+import { enrolmentPossessionHash } from '../../common/protocol/statements.ts';
+import { type Call, signedTransaction } from '../../common/protocol/transaction.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
-import { Executor } from '../../node/execution/executor.ts';
+import { type ExecutedBlock, Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { NewNodes, NodeCache } from '../../node/execution/node-cache.ts';
-import { type ChainStore, openChainStore } from '../../node/storage/chain-store.ts';
+import { type ChainStore, type CommittedBlock, openChainStore } from '../../node/storage/chain-store.ts';
 import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
 import {
@@ -24,7 +26,14 @@ import {
 } from '../../vm/state-tree/index.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
-import { consortium, enrolPatient, type Hospital, signCall } from '../integration/node-consortium.ts';
+import {
+  consortium,
+  enrolPatient,
+  type Hospital,
+  signCall,
+  signerFor,
+  type TestTransaction,
+} from '../integration/node-consortium.ts';
 
 const net = consortium();
 const { timeMs } = net.genesis;
@@ -134,6 +143,80 @@ t.test('results are kept for a few proposals only', async (t) => {
     hashes.map((hash) => executor.executed(hash) !== undefined),
     [false, false, ...Array.from({ length: 8 }, () => true)],
   );
+});
+
+t.test('what is in memory of the head is never that of another block', async (t) => {
+  const [node, other] = [await open(), await open()];
+  const { admin, orgId } = net.hospitals[1] as Hospital;
+  const patient = signerFor('patient/in-memory');
+  const account = sm2Address(patient.publicKey);
+  const enrolment = {
+    publicKey: patient.publicKey,
+    orgId,
+    kind: 'patient',
+    personTag: null,
+    custodial: false,
+  } as const;
+  const possession = patient.sign(enrolmentPossessionHash(net.chainId, enrolment));
+  const sign = (call: Call): TestTransaction => signCall(net.chainId, admin, call);
+  const enrol = (): TestTransaction => sign({ kind: 'account.enrol', enrolment, possession, countersignature: null });
+  const suspend = (): TestTransaction => sign({ kind: 'account.suspend', account, reason: 'TEST' });
+  const reinstate = (): TestTransaction => sign({ kind: 'account.reinstate', account });
+
+  /** What enrolling, suspending and reinstating come to now: on this node, and on one that has just started on its state. */
+  const answers = async (): Promise<(string | null)[]> => {
+    const txs = await checkedOf(net, [enrol(), suspend(), reinstate()]);
+    const of = (executor: Executor): (string | null)[] =>
+      txs.map((tx) => {
+        const verdict = executor.simulate(tx, executor.head.header.timestampMs + 1);
+        return verdict.ok ? null : verdict.code;
+      });
+    const here = of(node.executor);
+    t.same(here, of(Executor.open(node.store)));
+    return here;
+  };
+  const take = async (block: CommittedBlock, executed: ExecutedBlock): Promise<void> => {
+    await node.store.commitBlock(node.executor.toCommit(executed, block.certificate as Certificate));
+    node.executor.advance(executed);
+  };
+  const [absent, active, suspended] = [
+    [null, 'ACCOUNT_UNKNOWN', 'ACCOUNT_UNKNOWN'],
+    ['KEY_ALREADY_USED', null, 'ACCOUNT_NOT_SUSPENDED'],
+    ['KEY_ALREADY_USED', 'ACCOUNT_SUSPENDED', null],
+  ];
+
+  t.same(await answers(), absent);
+  for (const [make, before, after] of [
+    [enrol, absent, active],
+    [suspend, active, suspended],
+    [reinstate, suspended, active],
+  ] as const) {
+    await buildNext(net, node.executor, [make()]);
+    t.same(await answers(), before, 'a block that this node has built changes nothing yet');
+    const tx = make();
+    const block = await commitOne(net, other.store, other.executor, [tx]);
+    const executed = await node.executor.execute(block, await checkedOf(net, [tx]), how);
+    if (!executed.ok) throw new Error(executed.message);
+    t.same(await answers(), before, 'nor does one that it has executed');
+    await take(block, executed.value);
+    t.same(await answers(), after, 'until that one is committed');
+  }
+
+  const run = node.executor.run();
+  const ahead: [CommittedBlock, ExecutedBlock][] = [];
+  for (const tx of [suspend(), reinstate(), suspend()]) {
+    const block = await commitOne(net, other.store, other.executor, [tx]);
+    const executed = run.execute(block, await checkedOf(net, [tx]));
+    if (!executed.ok) throw new Error(executed.message);
+    ahead.push([block, executed.value]);
+    t.same(await answers(), active, 'blocks from sync run ahead of the head');
+  }
+  for (const [index, [block, executed]] of ahead.entries()) {
+    await take(block, executed);
+    t.same(await answers(), index === 1 ? active : suspended);
+  }
+  node.executor.reopen(node.store);
+  t.same(await answers(), suspended);
 });
 
 t.test('transactions are verified once', async (t) => {

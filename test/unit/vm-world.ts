@@ -12,7 +12,7 @@ import { type Genesis, genesisHash } from '../../common/protocol/genesis.ts';
 import type { ApprovalNode, PolicyDocument, PolicyRule, Role } from '../../common/protocol/policy.ts';
 import { policyRefOf } from '../../common/protocol/policy.ts';
 import type { Hash } from '../../common/protocol/primitives.ts';
-import type { Event } from '../../common/protocol/receipt.ts';
+import { encodeReceipt, type Event, type Receipt } from '../../common/protocol/receipt.ts';
 import { recordIdOf } from '../../common/protocol/record.ts';
 import {
   type AccessRequest,
@@ -34,6 +34,7 @@ import {
   type StateReader,
   type StateWrite,
 } from '../../vm/index.ts';
+import { FrozenEntries } from './frozen-entries.ts';
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
@@ -44,6 +45,8 @@ export const NEVER = Number.MAX_SAFE_INTEGER;
 /** Ordered entries; refuses what a real state tree would be surprised by. */
 export class MemoryState implements StateReader {
   #entries: { key: Uint8Array; value: Uint8Array }[] = [];
+  /** Counts what was applied. */
+  version = 0;
 
   #find(key: Uint8Array): { at: number; found: boolean } {
     let low = 0;
@@ -70,6 +73,7 @@ export class MemoryState implements StateReader {
   }
 
   apply(writes: readonly StateWrite[]): void {
+    this.version += 1;
     let previous: Uint8Array | null = null;
     for (const { key, value } of writes) {
       assert(previous === null || compareBytes(previous, key) < 0, 'writes are sorted and distinct');
@@ -160,6 +164,7 @@ export class World {
   readonly people = new Map<string, Actor>();
   /** Every block's transactions with its time, for replaying. */
   readonly history: { timestampMs: number; txs: readonly CheckedTransaction[] }[] = [];
+  #memory = { entries: new FrozenEntries(this.state), version: 0 };
 
   constructor(
     founders: Record<string, { org: string; roles: Role[]; tag?: string }> = {},
@@ -232,9 +237,21 @@ export class World {
     return { chainId, height, timestampMs, parentStateRoot: rootAt(height - 1) };
   }
 
-  /** Executes one block of these transactions, as leader and as replica, and commits it if all are good. */
+  /** What a node that has executed all blocks so far has in memory. */
+  get #entries(): FrozenEntries {
+    const { version } = this.state;
+    // Some tests write into the state themselves.
+    if (this.#memory.version !== version) this.#memory = { entries: new FrozenEntries(this.state), version };
+    return this.#memory.entries;
+  }
+
+  /**
+   * Executes one block of these transactions, and commits it if all are good: as a leader who keeps in memory what it has
+   * decoded, and as a replica that decodes everything anew.
+   */
   commit(...txs: readonly CheckedTransaction[]): Outcome {
-    const built = buildBlock(this.state, this.block, txs);
+    const before = this.#entries;
+    const built = buildBlock(before, this.block, txs);
     const [refused] = built.rejected;
     if (refused !== undefined) {
       const replica = executeBlock(this.state, this.block, txs);
@@ -245,7 +262,10 @@ export class World {
     }
     const executed = executeBlock(this.state, this.block, txs);
     assert(executed.ok && sameWrites(executed.value.writes, built.writes), 'a replica writes what the leader wrote');
+    assert(sameReceipts(executed.value.receipts, built.receipts), 'a replica reports what the leader reported');
     this.state.apply(built.writes);
+    const { writes } = built;
+    this.#memory = { entries: new FrozenEntries(this.state, { before, writes }), version: this.state.version };
     this.history.push({ timestampMs: this.now, txs });
     this.height += 1;
     this.now += 1;
@@ -423,6 +443,12 @@ export class World {
   deny(name: string, requestHash: Hash): string | null {
     return this.try(name, { kind: 'access.deny', requestHash, reason: 'NOT_JUSTIFIED' });
   }
+}
+
+function sameReceipts(a: readonly Receipt[], b: readonly Receipt[]): boolean {
+  const text = (receipts: readonly Receipt[]): string =>
+    receipts.map((receipt) => bytesToHex(encodeReceipt(receipt))).join();
+  return text(a) === text(b);
 }
 
 function sameWrites(a: readonly StateWrite[], b: readonly StateWrite[]): boolean {
