@@ -14,7 +14,6 @@ import {
   type NewNode,
   type NodeReader,
   type NodeRef,
-  refAt,
   type RefSlot,
   sequenceAt,
   Slab,
@@ -60,7 +59,7 @@ export class NodeCache implements NodeReader {
     const name = nameOf(versionAt(slot), sequenceAt(slot));
     const young = this.#young.get(name);
     if (young !== undefined) return young;
-    return this.#put(name, this.#old.get(name) ?? checkedNode(this.#load, refAt(slot.bytes, slot.at)));
+    return this.#put(name, this.#old.get(name) ?? checkedNode(this.#load, slot));
   }
 
   /**
@@ -124,7 +123,7 @@ export class NewNodes implements NodeReader {
   openNode(slot: RefSlot): StoredNode {
     const own = this.#versions.get(versionAt(slot))?.[sequenceAt(slot)];
     if (own !== undefined) return nodeAt(own.bytes, 0, own.bytes.length);
-    return this.#beneath.openNode?.(slot) ?? checkedNode(this.#beneath, refAt(slot.bytes, slot.at));
+    return this.#beneath.openNode?.(slot) ?? checkedNode(this.#beneath, slot);
   }
 
   openChild(page: StoredPage, child: number): StoredNode {

@@ -19,29 +19,32 @@ import {
   EMPTY,
   encodeLeaf,
   encodePage,
-  encodeRef,
   MAX_VERSION,
   type NewNode,
   type NodeReader,
   nodeKey,
-  type NodeRef,
+  type NodeName,
   OUTER,
   outerAt,
   pageChild,
   pageOfBit,
   type PageNode,
+  placeRef,
   putRef,
-  refAt,
   type RefSlot,
+  rootAt,
   sealPage,
+  sequenceAt,
   type StoredPage,
   type TreeRoot,
+  versionAt,
 } from './node.ts';
 import { Slab } from './slab.ts';
 import {
   childOf,
   expand,
-  hashOf,
+  hashIn,
+  hashStart,
   type Inner,
   type Leaf,
   type Node,
@@ -64,7 +67,7 @@ export interface AppliedWrites {
    * Nodes of the old tree that the new one does not use: once no root older than this version is wanted, they can be
    * deleted.
    */
-  readonly staleNodes: readonly NodeRef[];
+  readonly staleNodes: readonly NodeName[];
 }
 
 /** State root of a tree, 32 bytes. */
@@ -93,7 +96,7 @@ export function applyWrites(
   const continues = firstSequence > 0 && root !== EMPTY && version === root.version;
   assert(root === EMPTY || version > root.version || continues, 'a state version must be greater than those before it');
   assert(writes.length <= MAX_BATCH_WRITES, 'too many state writes in one batch');
-  const batch = new Batch(reader, root);
+  const batch = new Batch(reader, root, version, firstSequence);
   let previous: Uint8Array | undefined;
   for (const { key, value } of writes) {
     assert(isStateKey(key), 'a state key has 1 to 128 bytes');
@@ -102,17 +105,24 @@ export function applyWrites(
     if (value === null) batch.remove(key);
     else batch.set(key, value);
   }
-  return batch.finish(version, firstSequence);
+  return batch.finish();
 }
 
 class Batch {
   readonly #reader: NodeReader;
-  readonly #stale: NodeRef[] = [];
+  readonly #version: number;
+  readonly #firstSequence: number;
+  readonly #newNodes: NewNode[] = [];
+  readonly #stale: NodeName[] = [];
   readonly #slab = new Slab();
+  /** Of references, which nobody keeps. */
+  readonly #refs = new Slab();
   #root: Node | null;
 
-  constructor(reader: NodeReader, root: TreeRoot) {
+  constructor(reader: NodeReader, root: TreeRoot, version: number, firstSequence: number) {
     this.#reader = reader;
+    this.#version = version;
+    this.#firstSequence = firstSequence;
     this.#root = root === EMPTY ? null : stubOf(root);
   }
 
@@ -163,7 +173,7 @@ class Batch {
     assert(other !== null && other.kind !== 'stub', 'the search left its path unread');
     const leaf = newLeaf(key, value);
     const [left, right] = keyBit(key, bit) === 0 ? [leaf, other] : [other, leaf];
-    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, origin: null, index: 0 });
+    this.#attach(above, key, { kind: 'inner', bit, left, right, hash: null, hashAt: 0, origin: null, index: 0 });
   }
 
   /** Makes `node` what the path leads to in the direction of `key`. */
@@ -191,7 +201,7 @@ class Batch {
   #retire(origin: Origin | null): void {
     if (origin === null || origin.stale) return;
     origin.stale = true;
-    this.#stale.push(origin.ref);
+    this.#stale.push({ version: versionAt(origin), sequence: sequenceAt(origin) });
   }
 
   #openRoot(): Leaf | Inner | null {
@@ -199,63 +209,69 @@ class Batch {
     return this.#root;
   }
 
-  finish(version: number, firstSequence: number): AppliedWrites {
-    const newNodes: NewNode[] = [];
-    const store = (hash: Uint8Array, bytes: Uint8Array): RefSlot => {
-      const ref = { version, sequence: firstSequence + newNodes.length, hash };
-      newNodes.push({ key: nodeKey(ref), bytes });
-      return { bytes: encodeRef(ref), at: 0 };
-    };
+  finish(): AppliedWrites {
     if (this.#root !== null) hashNodes(this.#root);
-    const root = this.#root === null ? EMPTY : this.#store(this.#root, store);
-    const ref = root === EMPTY ? EMPTY : refAt(root.bytes, root.at);
-    return { root: ref, rootHash: rootHashOf(ref), newNodes, staleNodes: this.#stale };
+    const slot = this.#root === null ? null : this.#store(this.#root);
+    const root = slot === null ? EMPTY : rootAt(slot);
+    return { root, rootHash: rootHashOf(root), newNodes: this.#newNodes, staleNodes: this.#stale };
   }
 
   /** Stores what is new of a subtree, children first, and answers with the reference to it. */
-  #store(node: Node, store: Store): RefSlot {
+  #store(node: Node): RefSlot {
     if (node.kind === 'stub') return node;
     const { origin } = node;
     if (node.kind === 'leaf') {
-      if (origin !== null) return { bytes: encodeRef(origin.ref), at: 0 };
-      const hash = hashOf(node);
-      return store(hash, encodeLeaf(node.key, node.value, hash, this.#slab));
+      if (origin !== null) return origin;
+      const ref = this.#nextRef(node);
+      return this.#add(ref, encodeLeaf(node.key, node.value, ref, this.#slab));
     }
     // A page in use begins with this node: whatever takes a node out of a page, or into another, retires the page.
-    if (origin !== null && !origin.stale) return { bytes: encodeRef(origin.ref), at: 0 };
+    if (origin !== null && !origin.stale) return origin;
     const page = origin === null || origin.reshaped || node.index !== 0 ? null : origin.page;
-    const bytes = page === null ? this.#newPage(node, store) : this.#likeBefore(node, page, store);
-    const hash = hashOf(node);
-    sealPage(bytes, hash);
-    return store(hash, bytes);
+    const bytes = page === null ? this.#newPage(node) : this.#likeBefore(node, page);
+    const ref = this.#nextRef(node);
+    sealPage(bytes, ref);
+    return this.#add(ref, bytes);
+  }
+
+  /** What the next stored node is named, and its hash. */
+  #nextRef(node: Leaf | Inner): RefSlot {
+    const sequence = this.#firstSequence + this.#newNodes.length;
+    const hash = hashIn(node);
+    return placeRef({ version: this.#version, sequence }, hash, hashStart(node), this.#refs);
+  }
+
+  #add(ref: RefSlot, bytes: Uint8Array): RefSlot {
+    this.#newNodes.push({ key: nodeKey({ version: this.#version, sequence: sequenceAt(ref) }), bytes });
+    return ref;
   }
 
   /** The page that a node was read from, with the references that have changed. */
-  #likeBefore(node: Inner, page: StoredPage, store: Store): Uint8Array {
+  #likeBefore(node: Inner, page: StoredPage): Uint8Array {
     const bytes = this.#slab.take(page.end - page.at);
     bytes.set(bytesOf(page));
-    this.#putChanged(node, page, bytes, store);
+    this.#putChanged(node, page, bytes);
     return bytes;
   }
 
-  #putChanged(node: Inner, page: StoredPage, bytes: Uint8Array, store: Store): void {
+  #putChanged(node: Inner, page: StoredPage, bytes: Uint8Array): void {
     for (const direction of [0, 1] as const) {
       const child = direction === 0 ? node.left : node.right;
       // What is not opened has not changed.
       if (typeof child === 'number' || child.kind === 'stub') continue;
       if (child.kind === 'inner' && child.origin?.page === page) {
-        this.#putChanged(child, page, bytes, store);
+        this.#putChanged(child, page, bytes);
       } else {
         const outer = pageChild(page, node.index, direction);
-        putRef(bytes, outerAt(page, outer) - page.at, this.#store(child, store));
+        putRef(bytes, outerAt(page, outer) - page.at, this.#store(child));
       }
     }
   }
 
-  #newPage(node: Inner, store: Store): Uint8Array {
+  #newPage(node: Inner): Uint8Array {
     const nodes: PageNode[] = [];
     const outer: RefSlot[] = [];
-    this.#place(node, pageOfBit(node.bit), nodes, outer, store);
+    this.#place(node, pageOfBit(node.bit), nodes, outer);
     return encodePage(nodes, outer, this.#slab);
   }
 
@@ -263,23 +279,21 @@ class Batch {
    * Puts into a page the inner nodes that hang together and test bits of that page. An insertion can bring the top of
    * another page in here: then that page is no longer used, though no bit of it changed.
    */
-  #place(node: Node, page: number, nodes: PageNode[], outer: RefSlot[], store: Store): number {
+  #place(node: Node, page: number, nodes: PageNode[], outer: RefSlot[]): number {
     if (node.kind === 'inner' && pageOfBit(node.bit) === page) {
       this.#retire(node.origin);
       const index = nodes.length;
       const placed: PageNode = { bit: node.bit, left: 0, right: 0 };
       nodes.push(placed);
-      placed.left = this.#place(childOf(node, 0), page, nodes, outer, store);
-      placed.right = this.#place(childOf(node, 1), page, nodes, outer, store);
+      placed.left = this.#place(childOf(node, 0), page, nodes, outer);
+      placed.right = this.#place(childOf(node, 1), page, nodes, outer);
       return index;
     }
-    outer.push(this.#store(node, store));
+    outer.push(this.#store(node));
     return OUTER | (outer.length - 1);
   }
 }
 
-type Store = (hash: Uint8Array, bytes: Uint8Array) => RefSlot;
-
 function newLeaf(key: Uint8Array, value: Uint8Array): Leaf {
-  return { kind: 'leaf', key, value, hash: null, origin: null };
+  return { kind: 'leaf', key, value, hash: null, hashAt: 0, origin: null };
 }

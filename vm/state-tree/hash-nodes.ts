@@ -6,7 +6,7 @@
 
 import { blocksOf, createSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { INNER_ENCODING, LEAF_ENCODING_HEAD } from '../../common/protocol/state-tree.ts';
-import { OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT, type StoredPage } from './node.ts';
+import { copyBytes, OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT, type StoredPage } from './node.ts';
 import type { Inner, Leaf, Node, Origin } from './tree.ts';
 
 const BLOCK_BYTES = 64;
@@ -73,9 +73,13 @@ class HashBatch {
       groups.forEach((jobs, blocks) => lanes.hash(jobs, blocks));
     }
     for (const jobs of this.#levels) if (jobs !== undefined) lanes.hash(jobs, INNER_BLOCKS);
+    // One array for all: each of its own would take more than its hash.
+    const hashes = new Uint8Array(this.#wanted.length * HASH_BYTES);
     for (let index = 0; index < this.#wanted.length; index++) {
-      const at = this.#hashesAt[index] as number;
-      (this.#wanted[index] as Leaf | Inner).hash = lanes.bytes.slice(at, at + HASH_BYTES);
+      const node = this.#wanted[index] as Leaf | Inner;
+      node.hash = hashes;
+      node.hashAt = index * HASH_BYTES;
+      copyBytes(hashes, node.hashAt, lanes.bytes, this.#hashesAt[index] as number, HASH_BYTES);
     }
   }
 
@@ -109,7 +113,7 @@ class HashBatch {
   #child(child: Inner['left'], hashAt: number, origin: Origin | null, page: number): number {
     if (typeof child === 'number') return this.#inPage((origin as Origin).page as StoredPage, child, hashAt);
     if (child.kind === 'stub') return this.#known(child.bytes, child.at + REF_HASH_AT, hashAt);
-    return child.hash === null ? this.#node(child, hashAt, page) : this.#known(child.hash, 0, hashAt);
+    return child.hash === null ? this.#node(child, hashAt, page) : this.#known(child.hash, child.hashAt, hashAt);
   }
 
   /** A child that was not opened: its hash stands in the page, or is that of an inner node of the page. */
@@ -123,8 +127,7 @@ class HashBatch {
   }
 
   #known(from: Uint8Array, start: number, hashAt: number): number {
-    const { bytes } = this.#lanes;
-    for (let index = 0; index < HASH_BYTES; index++) bytes[hashAt + index] = from[start + index] as number;
+    copyBytes(this.#lanes.bytes, hashAt, from, start, HASH_BYTES);
     return 0;
   }
 

@@ -15,7 +15,6 @@ export {
   nodeKey,
   OUTER,
   outerAt,
-  refAt,
   type RefSlot,
   sequenceAt,
   type StoredNode,

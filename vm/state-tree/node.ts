@@ -18,12 +18,16 @@ import {
   MAX_STATE_VALUE_BYTES,
 } from '../../common/protocol/state-tree.ts';
 
-/** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
-export interface NodeRef {
+/** Names a stored node. */
+export interface NodeName {
   /** Height of the block that wrote the node. */
   readonly version: number;
   /** Its number among the nodes of that version. */
   readonly sequence: number;
+}
+
+/** Names a stored node, and says what it must be: `hash` is that of the leaf or of the topmost inner node of the page. */
+export interface NodeRef extends NodeName {
   /** 32 bytes. */
   readonly hash: Uint8Array;
 }
@@ -96,22 +100,19 @@ const REF_BYTES = NAME_BYTES + HASH_BYTES;
 /** Where its hash begins. */
 export const REF_HASH_AT = NAME_BYTES;
 
-function putName(target: Uint8Array, version: number, sequence: number): void {
+function putName(target: Uint8Array, at: number, version: number, sequence: number): void {
   const high = Math.floor(version / 0x1_0000_0000);
-  target[0] = high >>> 8;
-  target[1] = high;
-  writeU32be(target, 2, version % 0x1_0000_0000);
-  writeU32be(target, 6, sequence);
+  target[at] = high >>> 8;
+  target[at + 1] = high;
+  writeU32be(target, at + 2, version % 0x1_0000_0000);
+  writeU32be(target, at + 6, sequence);
 }
 
 /** Storage key of a node, 10 bytes: nodes lie in the order in which they were written. */
-export function nodeKey(ref: { readonly version: number; readonly sequence: number }): Uint8Array {
-  assert(
-    Number.isSafeInteger(ref.version) && ref.version >= 0 && ref.version <= MAX_VERSION,
-    'node version out of range',
-  );
+export function nodeKey({ version, sequence }: NodeName): Uint8Array {
+  assert(Number.isSafeInteger(version) && version >= 0 && version <= MAX_VERSION, 'node version out of range');
   const key = new Uint8Array(NAME_BYTES);
-  putName(key, ref.version, ref.sequence);
+  putName(key, 0, version, sequence);
   return key;
 }
 
@@ -119,9 +120,32 @@ export function nodeKey(ref: { readonly version: number; readonly sequence: numb
 export function encodeRef(ref: NodeRef): Uint8Array {
   assert(ref.hash.length === HASH_BYTES, 'node reference: not a hash');
   const bytes = new Uint8Array(REF_BYTES);
-  putName(bytes, ref.version, ref.sequence);
+  putName(bytes, 0, ref.version, ref.sequence);
   bytes.set(ref.hash, REF_HASH_AT);
   return bytes;
+}
+
+/**
+ * A new reference as it is stored.
+ * @param hash array with the node's hash, from `hashAt` on
+ * @param slab where its bytes are cut from
+ */
+export function placeRef({ version, sequence }: NodeName, hash: Uint8Array, hashAt: number, slab: Slab): RefSlot {
+  const slot = slab.place(REF_BYTES);
+  putName(slot.bytes, slot.at, version, sequence);
+  copyBytes(slot.bytes, slot.at + REF_HASH_AT, hash, hashAt, HASH_BYTES);
+  return slot;
+}
+
+/** For the few bytes of a hash or a reference, for which `set` and the view that it takes cost more. */
+export function copyBytes(
+  target: Uint8Array,
+  targetAt: number,
+  from: Uint8Array,
+  at: number,
+  lengthBytes: number,
+): void {
+  for (let index = 0; index < lengthBytes; index++) target[targetAt + index] = from[at + index] as number;
 }
 
 /** The reference at an offset; callers have checked the length. Its hash is a view. */
@@ -157,7 +181,12 @@ export function encodeRoot(root: TreeRoot): Uint8Array {
 export function decodeRoot(bytes: Uint8Array): TreeRoot {
   if (bytes.length === 0) return EMPTY;
   assert(bytes.length === REF_BYTES, 'stored state root: wrong length');
-  return refAt(bytes.slice(), 0);
+  return rootAt({ bytes, at: 0 });
+}
+
+/** A stored reference as a root, which is kept for longer than the array that it stands in. */
+export function rootAt({ bytes, at }: RefSlot): NodeRef {
+  return refAt(bytes.slice(at, at + REF_BYTES), 0);
 }
 
 const KIND_LEAF = 1;
@@ -173,14 +202,16 @@ const LEAF_KEY_AT = HEADER_BYTES + 1;
  * once in 2^32. Since it takes in the hash that the parent knows, a sound node under another's name fails as well.
  * It keeps nobody out who means it: proofs and `auditTree` hash in full.
  */
-function checksum(bytes: Uint8Array, hash: Uint8Array): number {
-  return mix(mix(bytes[0] as number, hash, 0), bytes, HEADER_BYTES) >>> 0;
+function checksum(bytes: Uint8Array, ref: RefSlot): number {
+  const hashAt = ref.at + REF_HASH_AT;
+  const seed = mix((bytes[0] as number) ^ HASH_BYTES, ref.bytes, hashAt, hashAt + HASH_BYTES);
+  return mix(seed ^ bytes.length, bytes, HEADER_BYTES, bytes.length) >>> 0;
 }
 
-function mix(seed: number, bytes: Uint8Array, from: number): number {
-  let state = seed ^ bytes.length;
+function mix(seed: number, bytes: Uint8Array, from: number, end: number): number {
+  let state = seed;
   let at = from;
-  for (; at + 4 <= bytes.length; at += 4) {
+  for (; at + 4 <= end; at += 4) {
     const word =
       ((bytes[at] as number) << 24) |
       ((bytes[at + 1] as number) << 16) |
@@ -189,20 +220,20 @@ function mix(seed: number, bytes: Uint8Array, from: number): number {
     state = Math.imul(state ^ word, 0x9e3779b1);
     state ^= state >>> 15;
   }
-  for (; at < bytes.length; at++) {
+  for (; at < end; at++) {
     state = Math.imul(state ^ (bytes[at] as number), 0x9e3779b1);
     state ^= state >>> 15;
   }
   return state;
 }
 
-export function describe(ref: NodeRef): string {
+export function describe(ref: NodeName): string {
   return `state node ${ref.version}/${ref.sequence}`;
 }
 
 /** The node of a reference. @throws InvariantError when it is missing or damaged */
 export function openNode(reader: NodeReader, slot: RefSlot): StoredNode {
-  return reader.openNode === undefined ? checkedNode(reader, refAt(slot.bytes, slot.at)) : reader.openNode(slot);
+  return reader.openNode === undefined ? checkedNode(reader, slot) : reader.openNode(slot);
 }
 
 /**
@@ -219,10 +250,11 @@ export function openOuter(reader: NodeReader, page: StoredPage, child: number): 
 }
 
 /** Reads a node and checks it against its reference. @throws InvariantError when it is missing or damaged */
-export function checkedNode(reader: NodeReader, ref: NodeRef): StoredNode {
+export function checkedNode(reader: NodeReader, slot: RefSlot): StoredNode {
+  const ref = refAt(slot.bytes, slot.at);
   const bytes = reader.getNode(ref);
   if (bytes === undefined) throw new InvariantError(`${describe(ref)} is missing: the database lost or pruned it`);
-  if (bytes.length <= HEADER_BYTES || readU32be(bytes, 1) !== checksum(bytes, ref.hash)) {
+  if (bytes.length <= HEADER_BYTES || readU32be(bytes, 1) !== checksum(bytes, slot)) {
     throw new InvariantError(`${describe(ref)} is damaged: its checksum does not fit its reference`);
   }
   return takeApart(bytes);
@@ -295,14 +327,17 @@ export function outerOf(page: StoredPage, key: Uint8Array): number {
   return child;
 }
 
-/** @param slab where the bytes are cut from */
-export function encodeLeaf(key: Uint8Array, value: Uint8Array, hash: Uint8Array, slab: Slab): Uint8Array {
+/**
+ * @param ref its reference
+ * @param slab where the bytes are cut from
+ */
+export function encodeLeaf(key: Uint8Array, value: Uint8Array, ref: RefSlot, slab: Slab): Uint8Array {
   const bytes = slab.take(LEAF_KEY_AT + key.length + value.length);
   bytes[0] = KIND_LEAF;
   bytes[HEADER_BYTES] = key.length;
   bytes.set(key, LEAF_KEY_AT);
   bytes.set(value, LEAF_KEY_AT + key.length);
-  writeU32be(bytes, 1, checksum(bytes, hash));
+  writeU32be(bytes, 1, checksum(bytes, ref));
   return bytes;
 }
 
@@ -382,12 +417,12 @@ export function encodePage(nodes: readonly PageNode[], outer: readonly RefSlot[]
 
 /** Puts a reference where one stands in a page that is being made. */
 export function putRef(bytes: Uint8Array, at: number, { bytes: from, at: start }: RefSlot): void {
-  for (let index = 0; index < REF_BYTES; index++) bytes[at + index] = from[start + index] as number;
+  copyBytes(bytes, at, from, start, REF_BYTES);
 }
 
-/** Ends a page: its checksum. @param hash of the topmost node */
-export function sealPage(bytes: Uint8Array, hash: Uint8Array): void {
-  writeU32be(bytes, 1, checksum(bytes, hash));
+/** Ends a page: its checksum. @param ref its reference */
+export function sealPage(bytes: Uint8Array, ref: RefSlot): void {
+  writeU32be(bytes, 1, checksum(bytes, ref));
 }
 
 /** Length of a page of `count` inner nodes. */

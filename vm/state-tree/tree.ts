@@ -4,7 +4,7 @@
  */
 
 import { equalBytes } from '../../common/bytes.ts';
-import { assert } from '../../common/errors.ts';
+import { InvariantError } from '../../common/errors.ts';
 import { innerHashAt, keyBit, leafHash } from '../../common/protocol/state-tree.ts';
 import {
   describe,
@@ -26,9 +26,10 @@ import {
   valueOf,
 } from './node.ts';
 
-/** A stored node that was read, and whether the tree has gone on without it. */
-export interface Origin {
-  readonly ref: NodeRef;
+const HASH_BYTES = 32;
+
+/** A stored node that was read, where its reference stands, and whether the tree has gone on without it. */
+export interface Origin extends RefSlot {
   /** Null for a leaf. */
   readonly page: StoredPage | null;
   stale: boolean;
@@ -49,8 +50,9 @@ export interface Leaf {
   readonly kind: 'leaf';
   readonly key: Uint8Array;
   value: Uint8Array;
-  /** Null until it is computed, and again after a change. */
+  /** Where the hash stands, from `hashAt` on. Null until it is computed, and again after a change. */
   hash: Uint8Array | null;
+  hashAt: number;
   origin: Origin | null;
 }
 
@@ -60,8 +62,9 @@ export interface Inner {
   /** Use `childOf`. */
   left: Child;
   right: Child;
-  /** Null until it is computed, and again after a change below. */
+  /** Where the hash stands, from `hashAt` on. Null until it is computed, and again after a change below. */
   hash: Uint8Array | null;
+  hashAt: number;
   /** The page that it was read from, and its number there. */
   origin: Origin | null;
   readonly index: number;
@@ -80,15 +83,21 @@ type Child = Node | number;
  * @param above the bit that the parent tests; -1 for the root. Bits grow downwards, so a walk ends whatever the disk says
  */
 export function expand(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
-  return expanded(openNode(reader, stub), refAt(stub.bytes, stub.at), above);
+  return expanded(openNode(reader, stub), stub.bytes, stub.at, above);
 }
 
-function expanded(node: StoredNode, ref: NodeRef, above: number): Leaf | Inner {
-  const origin: Origin = { ref, page: node.kind === 'leaf' ? null : node, stale: false, reshaped: false };
-  if (node.kind === 'leaf') return { kind: 'leaf', key: keyOf(node), value: valueOf(node), hash: ref.hash, origin };
+/** @param bytes array with the node's reference, from `at` on */
+function expanded(node: StoredNode, bytes: Uint8Array, at: number, above: number): Leaf | Inner {
+  const page = node.kind === 'leaf' ? null : node;
+  const origin: Origin = { bytes, at, page, stale: false, reshaped: false };
+  const hashAt = at + REF_HASH_AT;
+  if (node.kind === 'leaf') {
+    return { kind: 'leaf', key: keyOf(node), value: valueOf(node), hash: bytes, hashAt, origin };
+  }
   const top = innerOf(origin, 0);
-  assert(top.bit > above, `${describe(ref)}: bits out of order`);
-  top.hash = ref.hash;
+  if (top.bit <= above) throw new InvariantError(`${describe(refAt(bytes, at))}: bits out of order`);
+  top.hash = bytes;
+  top.hashAt = hashAt;
   return top;
 }
 
@@ -97,42 +106,45 @@ function innerOf(origin: Origin, index: number): Inner {
   const page = origin.page as StoredPage;
   const left = pageChild(page, index, 0);
   const right = pageChild(page, index, 1);
-  return { kind: 'inner', bit: pageBit(page, index), left, right, hash: null, origin, index };
+  return { kind: 'inner', bit: pageBit(page, index), left, right, hash: null, hashAt: 0, origin, index };
 }
 
 /** `expand`, and hashes what was read: where the answer goes to someone who must be able to rely on every bit of it. */
 export function expandHashed(reader: NodeReader, stub: Stub, above: number): Leaf | Inner {
   const node = expand(reader, stub, above);
-  const known = node.hash;
   node.hash = null;
-  const hash = hashOf(node);
-  const { ref } = node.origin as Origin;
-  assert(
-    known !== null && equalBytes(hash, known),
-    `${describe(ref)} is damaged: its hash is not what its parent says`,
-  );
+  const ref = refAt(stub.bytes, stub.at);
+  if (!equalBytes(hashOf(node), ref.hash)) {
+    throw new InvariantError(`${describe(ref)} is damaged: its hash is not what its parent says`);
+  }
   return node;
 }
 
-/** Hash of a node, computing what is not known below it, once. Recursion is bounded by the depth of the tree. */
+/** Hash of a node, 32 bytes, computing what is not known below it, once. */
 export function hashOf(node: Node): Uint8Array {
-  if (node.kind === 'stub') return refAt(node.bytes, node.at).hash;
+  const hash = hashIn(node);
+  const start = hashStart(node);
+  return hash.slice(start, start + HASH_BYTES);
+}
+
+/** The array with the hash of a node, from `hashStart` on. Recursion is bounded by the depth of the tree. */
+export function hashIn(node: Node): Uint8Array {
+  if (node.kind === 'stub') return node.bytes;
   if (node.hash !== null) return node.hash;
+  node.hashAt = 0;
   if (node.kind === 'leaf') {
     node.hash = leafHash(node.key, node.value);
   } else {
-    const { bit } = node;
     const [left, right] = [childOf(node, 0), childOf(node, 1)];
-    const leftHash = left.kind === 'stub' ? left.bytes : hashOf(left);
-    const rightHash = right.kind === 'stub' ? right.bytes : hashOf(right);
-    node.hash = innerHashAt(bit, leftHash, hashStart(left), rightHash, hashStart(right));
+    const [leftHash, rightHash] = [hashIn(left), hashIn(right)];
+    node.hash = innerHashAt(node.bit, leftHash, hashStart(left), rightHash, hashStart(right));
   }
   return node.hash;
 }
 
 /** Where the hash of a node begins in the array that holds it. */
-function hashStart(node: Node): number {
-  return node.kind === 'stub' ? node.at + REF_HASH_AT : 0;
+export function hashStart(node: Node): number {
+  return node.kind === 'stub' ? node.at + REF_HASH_AT : node.hashAt;
 }
 
 export function childOf(node: Inner, direction: 0 | 1): Node {
@@ -158,8 +170,7 @@ export function openChild(reader: NodeReader, node: Inner, direction: 0 | 1, how
   const said = direction === 0 ? node.left : node.right;
   if (how === expand && typeof said === 'number' && (said & OUTER) !== 0) {
     const page = (node.origin as Origin).page as StoredPage;
-    const ref = refAt(page.bytes, outerAt(page, said));
-    const found = expanded(openOuter(reader, page, said), ref, node.bit);
+    const found = expanded(openOuter(reader, page, said), page.bytes, outerAt(page, said), node.bit);
     setChild(node, direction, found);
     return found;
   }
