@@ -21,6 +21,7 @@ import {
 } from './state.ts';
 import { ANNOUNCE_MS, RETRANSMIT_MS, startTimer } from './timers.ts';
 import type { Phase, Verified } from './types.ts';
+import type { VoteBook } from './votes.ts';
 import { announceViewChange } from './view-change.ts';
 
 /** [S1] The head moved: while blocks follow each other, the votes on the next one show it, and no status is signed for it. */
@@ -200,44 +201,43 @@ function offerBlocks(state: ReplicaState, to: number, fromHeight: Height): void 
 /** What this replica waits for and whose messages it lacks: for operators, on change and (`always`) with each tick. */
 export function reportPhase(state: ReplicaState, always: boolean): void {
   const { height, view } = state.current;
-  const { phase, missing } = phaseOf(state);
+  const { phase, has } = phaseOf(state);
   const label = `${height}/${view}/${phase}`;
   if (label === state.lastPhase && !always) return;
   state.lastPhase = label;
+  const { leaders } = state.current.members;
+  const missing = has === null ? [] : leaders.filter((validator) => !has(validator)).sort((a, b) => a - b);
   emit(state, { kind: 'report', report: { kind: 'phase', height, view, phase, missing } });
 }
 
-function phaseOf(state: ReplicaState): { phase: Phase; missing: readonly number[] } {
+/** `has`: whether what is waited for came from a validator; null where it is nobody's to give. */
+function phaseOf(state: ReplicaState): {
+  readonly phase: Phase;
+  readonly has: ((validator: number) => boolean) | null;
+} {
   const height = state.current;
+  const { self } = height.members;
   const { proposal } = height.current;
-  const without = (has: (validator: number) => boolean): readonly number[] =>
-    height.members.leaders.filter((validator) => !has(validator)).sort((a, b) => a - b);
-  if (height.mode === 'committing') return { phase: 'committing', missing: [] };
-  if (height.members.self !== null && !mayVote(state)) {
+  if (height.mode === 'committing') return { phase: 'committing', has: null };
+  if (self !== null && !mayVote(state)) {
     const { use, echoed } = state.key;
-    const isMissing = (v: number): boolean => v === height.members.self || echoed.has(v);
     return use === 'asking'
-      ? { phase: 'awaitEchoes', missing: without(isMissing) }
-      : { phase: 'abstaining', missing: [] };
+      ? { phase: 'awaitEchoes', has: (v) => v === self || echoed.has(v) }
+      : { phase: 'abstaining', has: null };
   }
-  if (height.certified !== null) return { phase: 'awaitBody', missing: [] };
-  if (height.mode === 'viewChange') {
-    const isThere = (v: number): boolean => (height.viewChanges.get(v)?.body.view ?? 0) >= height.view;
-    return { phase: 'viewChange', missing: without(isThere) };
-  }
+  if (height.certified !== null) return { phase: 'awaitBody', has: null };
+  if (height.mode === 'viewChange')
+    return { phase: 'viewChange', has: (v) => (height.viewChanges.get(v)?.body.view ?? 0) >= height.view };
   if (proposal === null) {
     const isAwaited = state.due || height.current.mandate !== null;
     return isAwaited
-      ? { phase: 'awaitProposal', missing: [leaderOfView(height, height.view)] }
-      : { phase: 'idle', missing: [] };
+      ? { phase: 'awaitProposal', has: (v) => v !== leaderOfView(height, height.view) }
+      : { phase: 'idle', has: null };
   }
-  const voted = (book: typeof height.prepares): ReadonlySet<number> =>
-    new Set(book.signersOf(height.view, proposal).map((s) => s.validator));
-  if (castIn(height, 'prepare', height.view) === undefined) return { phase: 'awaitExecution', missing: [] };
-  if (castIn(height, 'commit', height.view) === undefined) {
-    const prepared = voted(height.prepares);
-    return { phase: 'awaitPrepares', missing: without((v) => prepared.has(v)) };
-  }
-  const committed = voted(height.commits);
-  return { phase: 'awaitCommits', missing: without((v) => committed.has(v)) };
+  if (castIn(height, 'prepare', height.view) === undefined) return { phase: 'awaitExecution', has: null };
+  const voted = (book: VoteBook) => (v: number) =>
+    book.signersOf(height.view, proposal).some(({ validator }) => validator === v);
+  return castIn(height, 'commit', height.view) === undefined
+    ? { phase: 'awaitPrepares', has: voted(height.prepares) }
+    : { phase: 'awaitCommits', has: voted(height.commits) };
 }

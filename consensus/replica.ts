@@ -94,6 +94,7 @@ export class Replica {
     restore(state, options);
     startTimer(state, 'retransmit', RETRANSMIT_MS, 'tick');
     announceStatus(state);
+    applyRules(state);
     return { replica: new Replica(state), effects: finish(state) };
   }
 
@@ -117,8 +118,8 @@ export class Replica {
   }
 }
 
+/** After the rules have come to rest. */
 function finish(state: ReplicaState): readonly Effect[] {
-  applyRules(state);
   refreshViewTimer(state);
   reportPhase(state, false);
   const { effects } = state;
