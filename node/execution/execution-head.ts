@@ -18,7 +18,7 @@ export interface ExecutionHead {
   readonly header: BlockHeader;
   readonly root: TreeRoot;
   readonly params: ChainParams;
-  /** The set that certifies the next height. */
+  /** The set that certifies the next height: its hash is the header's `nextValidatorsHash`. */
   readonly validators: ValidatorSet;
   /** For the next height. */
   readonly leaders: LeaderHistory;

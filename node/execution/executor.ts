@@ -149,7 +149,7 @@ export class Executor {
       receiptsRoot: receiptsRootOf(result.encodedReceipts),
       stateRoot: result.applied.rootHash,
       validatorsHash: head.header.nextValidatorsHash,
-      nextValidatorsHash: validatorSetHash(result.nextValidators),
+      nextValidatorsHash: result.nextValidatorsHash,
     };
     const headerBytes = encodeHeader(header);
     const proposal: ProposedBlock = {
@@ -315,7 +315,7 @@ export class ExecutionRun {
 
 /** What executing changed, before it is known for which header. */
 type Result = Pick<ExecutedBlock, 'receipts' | 'encodedReceipts' | 'writes' | 'applied'> & {
-  readonly nextValidators: ValidatorSet;
+  readonly nextValidatorsHash: Hash;
 };
 
 /** Executes a block whose header was checked, and holds every root against it. */
@@ -338,7 +338,7 @@ function executeOn(
   if (!equalBytes(result.applied.rootHash, header.stateRoot)) {
     return reject('WRONG_STATE', 'the state after the block is not that of the header');
   }
-  if (!equalBytes(validatorSetHash(result.nextValidators), header.nextValidatorsHash)) {
+  if (!equalBytes(result.nextValidatorsHash, header.nextValidatorsHash)) {
     return reject('WRONG_NEXT_VALIDATORS', 'the next validator set is not that of the header');
   }
   const txHashes = txs.map(({ tx }) => tx.hash);
@@ -346,10 +346,11 @@ function executeOn(
 }
 
 function applied({ head, nodes }: Base, { receipts, writes }: BlockExecution, height: Height): Result {
+  const changed = validatorsAfter(writes);
   return {
     receipts,
     encodedReceipts: receipts.map(encodeReceipt),
-    nextValidators: validatorsAfter(writes) ?? head.validators,
+    nextValidatorsHash: changed === undefined ? head.header.nextValidatorsHash : validatorSetHash(changed),
     writes,
     applied: applyWrites(nodes, head.root, writes, height),
   };

@@ -6,7 +6,6 @@ import { equalBytes } from '../../common/bytes.ts';
 import { accept, reject, type Verdict } from '../../common/errors.ts';
 import { type BlockHeader, txRootOf } from '../../common/protocol/block.ts';
 import type { TimeMs } from '../../common/protocol/primitives.ts';
-import { validatorSetHash } from '../../common/protocol/validator-set.ts';
 import { leaderOf, leaderOrder } from '../../consensus/leader-order.ts';
 import type { ProposedBlock } from '../../consensus/messages.ts';
 import type { ExecutionHead } from './execution-head.ts';
@@ -34,7 +33,7 @@ const CHECKS: readonly ((checked: Checked) => Verdict)[] = [
       ? OK
       : reject('WRONG_PARENT', 'the block has another parent than the head'),
   ({ header, head }) =>
-    equalBytes(header.validatorsHash, validatorSetHash(head.validators))
+    equalBytes(header.validatorsHash, head.header.nextValidatorsHash)
       ? OK
       : reject('WRONG_VALIDATOR_SET', 'the block names another validator set'),
   ({ header, head }) =>
