@@ -59,7 +59,8 @@ export class NodeCache implements NodeReader {
     const name = nameOf(versionAt(slot), sequenceAt(slot));
     const young = this.#young.get(name);
     if (young !== undefined) return young;
-    return this.#put(name, this.#old.get(name) ?? checkedNode(this.#load, slot));
+    const { bytes, at, end } = this.#old.get(name) ?? checkedNode(this.#load, slot);
+    return this.#put(name, bytes, at, end);
   }
 
   /**
@@ -78,23 +79,23 @@ export class NodeCache implements NodeReader {
 
   /** Nodes of a block that has been committed, all of one version and in the order of their numbers. */
   add(version: number, nodes: readonly NewNode[]): void {
-    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), nodeAt(bytes, 0, bytes.length)));
+    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), bytes, 0, bytes.length));
   }
 
   /**
    * Copied into memory of the young generation, which is freed with it: a node of the old one, or of a block, may be a part
    * of memory of which few nodes live on.
    */
-  #put(name: number | string, node: StoredNode): StoredNode {
+  #put(name: number | string, bytes: Uint8Array, at: number, end: number): StoredNode {
     if (this.#youngBytes >= GENERATION_BYTES) {
       this.#old = this.#young;
       this.#young = new Map();
       this.#slab = new Slab();
       this.#youngBytes = 0;
     }
-    const kept = copyNode(node, this.#slab);
+    const kept = copyNode(bytes, at, end, this.#slab);
     this.#young.set(name, kept);
-    this.#youngBytes += kept.end - kept.at + NODE_OBJECT_BYTES;
+    this.#youngBytes += end - at + NODE_OBJECT_BYTES;
     return kept;
   }
 }

@@ -22,7 +22,7 @@ import {
   MAX_VERSION,
   type NewNode,
   type NodeReader,
-  nodeKey,
+  nodeKeyAt,
   type NodeName,
   OUTER,
   outerAt,
@@ -115,7 +115,7 @@ class Batch {
   readonly #newNodes: NewNode[] = [];
   readonly #stale: NodeName[] = [];
   readonly #slab = new Slab();
-  /** Of references, which nobody keeps. */
+  /** Of references, kept as long as the keys of the new nodes. */
   readonly #refs = new Slab();
   #root: Node | null;
 
@@ -242,7 +242,7 @@ class Batch {
   }
 
   #add(ref: RefSlot, bytes: Uint8Array): RefSlot {
-    this.#newNodes.push({ key: nodeKey({ version: this.#version, sequence: sequenceAt(ref) }), bytes });
+    this.#newNodes.push({ key: nodeKeyAt(ref), bytes });
     return ref;
   }
 

@@ -116,6 +116,11 @@ export function nodeKey({ version, sequence }: NodeName): Uint8Array {
   return key;
 }
 
+/** Storage key of the node of a stored reference, a view. */
+export function nodeKeyAt({ bytes, at }: RefSlot): Uint8Array {
+  return plain(bytes, at, at + NAME_BYTES);
+}
+
 /** A reference as it is stored, 42 bytes. */
 export function encodeRef(ref: NodeRef): Uint8Array {
   assert(ref.hash.length === HASH_BYTES, 'node reference: not a hash');
@@ -278,12 +283,12 @@ export function nodeAt(bytes: Uint8Array, at: number, end: number): StoredNode {
   return { kind: 'page', bytes, at, end, count: bytes[at + COUNT_AT] as number, opened: null };
 }
 
-/** The same node, its bytes in memory of the slab; it remembers no children. */
-export function copyNode(node: StoredNode, slab: Slab): StoredNode {
-  const lengthBytes = node.end - node.at;
-  const { bytes, at } = slab.place(lengthBytes);
-  bytes.set(bytesOf(node), at);
-  return nodeAt(bytes, at, at + lengthBytes);
+/** As `nodeAt`, its bytes copied into memory of the slab. */
+export function copyNode(bytes: Uint8Array, at: number, end: number, slab: Slab): StoredNode {
+  const lengthBytes = end - at;
+  const copy = slab.place(lengthBytes);
+  copy.bytes.set(lengthBytes === bytes.length ? bytes : plain(bytes, at, end), copy.at);
+  return nodeAt(copy.bytes, copy.at, copy.at + lengthBytes);
 }
 
 /** All bytes of a node. */
