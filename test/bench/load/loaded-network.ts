@@ -13,7 +13,7 @@ import { writeLoad } from './load-file.ts';
 import type { RunResult } from './load-run.ts';
 import type { CpuProfile } from './stages.ts';
 import { PROFILE_FILE, PROFILE_SIGNAL } from './profile-file.ts';
-import { cpuMsOf, memoryMiBOf } from './process-usage.ts';
+import { cpuMsOf, memoryMiBOf, THREADS, threadsCpuMsOf, type ThreadUse } from './process-usage.ts';
 import { type Origin, signed, type SignedBytes } from './transactions.ts';
 import type { Planned } from './one-signature.ts';
 
@@ -29,6 +29,8 @@ export interface Loaded extends RunResult {
   readonly ratePerSecond: number;
   /** Of each validator for each transaction that was committed, microseconds. */
   readonly cpuUsPerTx: number;
+  /** Of a validator's processor time, what which threads took. */
+  readonly threads: readonly { readonly use: ThreadUse; readonly share: number }[];
   /** Of all validators, in cores: 2 is all of a machine of two. */
   readonly validatorCores: number;
   /** Of the load, in cores. */
@@ -94,9 +96,11 @@ export class LoadedNetwork {
     const pids = [...this.#devnet.pids().values()];
     const order: LoadOrder = { origins, file, ratePerSecond, seconds, seed: this.#runs };
     let before: number[] = [];
+    let threadsBefore: ReadonlyMap<ThreadUse, number>[] = [];
     let startMs = 0;
     const { result, cpuMs } = await runLoad(order, () => {
       before = pids.map(cpuMsOf);
+      threadsBefore = pids.map(threadsCpuMsOf);
       startMs = performance.now();
       begun();
     });
@@ -104,9 +108,15 @@ export class LoadedNetwork {
     const usedMs = pids.map((pid, index) => cpuMsOf(pid) - (before[index] as number));
     const total = usedMs.reduce((sum, ms) => sum + ms, 0);
     const memory = pids.map(memoryMiBOf);
+    const threadsAfter = pids.map(threadsCpuMsOf);
+    const threads = THREADS.map((use) => {
+      const ofAll = threadsAfter.map((after, index) => (after.get(use) ?? 0) - (threadsBefore[index]?.get(use) ?? 0));
+      return { use, share: ofAll.reduce((sum, ms) => sum + ms, 0) / total };
+    });
     return {
       ...result,
       ratePerSecond,
+      threads,
       cpuUsPerTx: (total * 1_000) / pids.length / (result.accepted - result.lost),
       validatorCores: total / wallMs,
       loadCores: cpuMs / wallMs,

@@ -1,5 +1,5 @@
 /** What processes have taken: from /proc, so on Linux alone; elsewhere NaN, and tables show a dash. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Of times in /proc: 100 a second on every Linux that Node runs on. */
 const TICK_MS = 10;
@@ -8,13 +8,55 @@ const STIME = 12;
 
 /** Processor time of a process so far, in milliseconds. */
 export function cpuMsOf(pid: number): number {
+  return usageAt(`/proc/${pid}`)?.cpuMs ?? Number.NaN;
+}
+
+/** What threads of a node are for. */
+export const THREADS = [
+  'event loop',
+  'V8: garbage, compiling',
+  'libuv: reads and writes',
+  'LevelDB: compaction',
+] as const;
+export type ThreadUse = (typeof THREADS)[number];
+
+/** Processor time so far of the threads that a process has now, in milliseconds. */
+export function threadsCpuMsOf(pid: number): ReadonlyMap<ThreadUse, number> {
+  const times = new Map<ThreadUse, number>();
+  for (const thread of threadIdsOf(pid)) {
+    const usage = usageAt(`/proc/${pid}/task/${thread}`);
+    if (usage === null) continue;
+    const use = useOf(usage.name, thread === `${pid}`);
+    times.set(use, (times.get(use) ?? 0) + usage.cpuMs);
+  }
+  return times;
+}
+
+/** By the names that Node gives. LevelDB's thread has none of its own: it has that of the thread that opened the database. */
+function useOf(name: string, isMain: boolean): ThreadUse {
+  if (isMain) return 'event loop';
+  if (name.startsWith('V8Worker')) return 'V8: garbage, compiling';
+  return name.startsWith('libuv-worker') ? 'libuv: reads and writes' : 'LevelDB: compaction';
+}
+
+function threadIdsOf(pid: number): readonly string[] {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name, in brackets, may hold anything; fields are counted from behind it.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[UTIME]) + Number(fields[STIME])) * TICK_MS;
+    return readdirSync(`/proc/${pid}/task`);
   } catch {
-    return Number.NaN;
+    return [];
+  }
+}
+
+function usageAt(dir: string): { readonly name: string; readonly cpuMs: number } | null {
+  try {
+    const stat = readFileSync(`${dir}/stat`, 'utf8');
+    // The name, in brackets, may hold anything; fields are counted from behind it.
+    const nameEnd = stat.lastIndexOf(')');
+    const fields = stat.slice(nameEnd + 2).split(' ');
+    const cpuMs = (Number(fields[UTIME]) + Number(fields[STIME])) * TICK_MS;
+    return { name: stat.slice(stat.indexOf('(') + 1, nameEnd), cpuMs };
+  } catch {
+    return null;
   }
 }
 
