@@ -1,56 +1,17 @@
-/** PUT /blob and GET /blob/:cid: ciphertext as streams. Nothing large is held in memory or goes through JSON. */
+/** Routes of ciphertext, and GET /blob/:cid: streams. Nothing large is held in memory or goes through JSON. */
 import { Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { bytesToHex } from '../common/bytes.ts';
 import type { Caller } from './auth.ts';
 import { notFound, RpcError } from './errors.ts';
 import { requireBlob } from './handlers/records.ts';
-import { toHex } from './json.ts';
 import { Scope } from './scope.ts';
 import type { Service } from './service.ts';
+import { Transfers } from './transfers.ts';
+import { uploadRoutes } from './uploads.ts';
 
 /** Text of a CIDv1 with sha2-256. */
 const CID_TEXT = /^b[a-z2-7]{58}$/;
-
-/** Uploads and downloads that run, of all and of each account: every one holds a few chunks of 1 MiB. */
-class Transfers {
-  readonly #perAccount: number;
-  readonly #all: number;
-  readonly #running = new Map<string, number>();
-  #count = 0;
-
-  constructor(perAccount: number, all: number) {
-    this.#perAccount = perAccount;
-    this.#all = all;
-  }
-
-  /** @returns what ends it, to be called once or more @throws RpcError RATE_LIMITED */
-  begin(key: string): () => void {
-    const own = this.#running.get(key) ?? 0;
-    if (own >= this.#perAccount || this.#count >= this.#all) {
-      throw new RpcError('RATE_LIMITED', 'Too many transfers at a time; wait for one to end.', 'TOO_MANY_TRANSFERS');
-    }
-    this.#running.set(key, own + 1);
-    this.#count += 1;
-    let ended = false;
-    return () => {
-      if (ended) return;
-      ended = true;
-      this.#count -= 1;
-      const left = (this.#running.get(key) ?? 1) - 1;
-      if (left === 0) this.#running.delete(key);
-      else this.#running.set(key, left);
-    };
-  }
-}
-
-/** Verdict codes of an upload -> the error that says so. */
-function refuseUpload(refusal: { readonly code: string; readonly message: string }): never {
-  const { code } = refusal;
-  if (code === 'BLOB_QUOTA') throw RpcError.of('FORBIDDEN', refusal);
-  if (code === 'DISK_FULL' || code === 'IPFS_STORAGE_FULL') throw RpcError.of('NOT_READY', refusal);
-  throw RpcError.of('INVALID_PARAMS', refusal);
-}
 
 interface ByteRange {
   readonly start: number;
@@ -85,44 +46,8 @@ export function blobRoutes(
 
   // Any type: the body is taken as it comes, and never read as anything.
   app.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-  app.put('/blob', (request, reply) =>
-    upload(request, reply).catch((error: unknown) => {
-      // What was not read must neither be waited for nor be taken for the next request.
-      reply.header('connection', 'close');
-      throw error;
-    }),
-  );
+  uploadRoutes(app, service, callerOf, transfers);
   app.route({ method: ['GET', 'HEAD'], url: '/blob/:cid', handler: (request, reply) => download(request, reply) });
-
-  async function upload(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-    const { account } = await callerOf(request);
-    if (account === null)
-      throw new RpcError('FORBIDDEN', 'An upload needs the token of an enrolled account.', 'TOKEN_REQUIRED');
-    if (account.kind === 'patient') {
-      throw new RpcError('FORBIDDEN', 'Records are written by the staff of a hospital.', 'NOT_STAFF');
-    }
-    const end = transfers.begin(bytesToHex(account.id));
-    const gone = new AbortController();
-    // The request also closes when it was read to its end; the reply closes when the client is gone.
-    reply.raw.once('close', () => gone.abort());
-    try {
-      const length = request.headers['content-length'];
-      const source = (request.body as Readable | undefined) ?? Readable.from([]);
-      const verdict = await service.ports.blobs.put(
-        withIdleLimit(source, limits.idleTimeoutMs, gone),
-        { account: account.id, orgId: account.orgId, declaredBytes: length === undefined ? null : Number(length) },
-        gone.signal,
-      );
-      if (!verdict.ok) refuseUpload(verdict);
-      const { cid, sizeBytes, dataDigest } = verdict.value;
-      return await reply
-        .code(201)
-        .header('location', `/blob/${cid}`)
-        .send({ cid, sizeBytes, dataDigest: toHex(dataDigest) });
-    } finally {
-      end();
-    }
-  }
 
   async function download(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
     const caller = await callerOf(request);
@@ -164,21 +89,5 @@ export function blobRoutes(
       reply.header('content-range', `bytes */${sizeBytes}`);
       throw error;
     }
-  }
-}
-
-/** Ends the upload when no byte comes for a while. */
-async function* withIdleLimit(source: Readable, idleMs: number, gone: AbortController): AsyncGenerator<Uint8Array> {
-  const timer = setTimeout(() => {
-    gone.abort();
-    source.destroy();
-  }, idleMs);
-  try {
-    for await (const chunk of source) {
-      timer.refresh();
-      yield chunk as Uint8Array;
-    }
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -55,6 +55,8 @@ export interface RpcLimits {
   /** Uploads and downloads at a time, of one account and of all. */
   readonly maxTransfersPerAccount: number;
   readonly maxTransfers: number;
+  /** Time without a byte after which an upload ends that could go on: more than a client needs to see that it broke. */
+  readonly uploadIdleTimeoutMs: number;
 }
 
 export const DEFAULT_RPC_LIMITS: RpcLimits = {
@@ -76,6 +78,7 @@ export const DEFAULT_RPC_LIMITS: RpcLimits = {
   maxCommitWaiters: 2_000,
   maxTransfersPerAccount: 8,
   maxTransfers: 64,
+  uploadIdleTimeoutMs: 180_000,
 };
 
 /** Loopback, closed reads, no names. */

@@ -81,7 +81,7 @@ export const RPC_ERRORS = {
     code: -32008,
     retryable: true,
     httpStatus: 409,
-    meaning: 'The chain moved while the answer was put together; ask again.',
+    meaning: 'The chain, or an upload, moved on meanwhile; ask again.',
   },
   SLOW_CONSUMER: {
     code: -32020,
@@ -147,6 +147,9 @@ export const REASONS = {
   TOO_MANY_WAITERS: 'too many calls wait for a block',
   TOO_MANY_SOCKETS: 'as many WebSockets are open as are served',
   TOO_MANY_SUBSCRIPTIONS: 'the WebSocket has as many subscriptions as it may',
+  UPLOAD_UNKNOWN: 'the account has no such upload at this node, or has it no longer',
+  UPLOAD_OFFSET_WRONG: 'the upload goes on at another byte, which the header upload-offset of the answer names',
+  UPLOAD_HEADER_INVALID: 'a header that counts bytes is missing, or no number',
   TOO_MANY_TRANSFERS: 'as many uploads and downloads run as may',
 } as const;
 

@@ -184,9 +184,10 @@ function guardRoutes(app: FastifyInstance, guard: OriginGuard, limiter: RateLimi
 function allowOrigin(reply: FastifyReply, origin: string): void {
   reply.headers({
     'access-control-allow-origin': origin,
-    'access-control-allow-methods': 'GET, HEAD, POST, PUT, OPTIONS',
-    'access-control-allow-headers': 'authorization, content-type, if-range, range',
-    'access-control-expose-headers': 'accept-ranges, content-length, content-range, etag, location',
+    'access-control-allow-methods': 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS',
+    'access-control-allow-headers': 'authorization, content-type, if-range, range, upload-length, upload-offset',
+    'access-control-expose-headers':
+      'accept-ranges, content-length, content-range, etag, location, upload-length, upload-offset',
     'access-control-max-age': '600',
     'cross-origin-resource-policy': 'cross-origin',
     vary: 'Origin',

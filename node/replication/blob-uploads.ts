@@ -17,6 +17,8 @@ const COLLECT_MS = MINUTE_MS;
 const PROMISE_MS = 60 * MINUTE_MS;
 /** Some 100 bytes each. When there are more, the oldest are as safe as any upload, and no safer. */
 const MAX_PROMISES = 10_000;
+/** Uploads at a time. Clients may let them wait; what is left of the store's 16 sessions is for copies of others. */
+const MAX_UPLOADS = 12;
 /** Of an upload that did not say how long it is, room is looked for anew after so many bytes. */
 const ROOM_STEP_BYTES = 64 * 1024 * 1024;
 const PAGE = 1_000;
@@ -50,7 +52,7 @@ export class BlobUploads {
     const declaredBytes = upload.declaredBytes ?? 0;
     if (declaredBytes > limits.maxFileBytes) return tooLarge(limits.maxFileBytes);
     if (!this.#fits(declaredBytes)) await this.#dropCopies();
-    if (!this.#fits(declaredBytes)) return quotaExceeded();
+    if (!this.#fits(declaredBytes) || this.#running.size >= MAX_UPLOADS) return quotaExceeded();
     // Counted from here on, before anything is waited for: two that come at a time must not both find the same room.
     const running: Running = { declaredBytes, receivedBytes: 0 };
     this.#running.add(running);

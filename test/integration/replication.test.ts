@@ -638,6 +638,18 @@ t.test('uploads: bounded, counted, and gone when nothing comes of them', async (
     await nothing(t, 'nothing of it is kept');
   });
 
+  await t.test('uploads that wait leave room for copies', async (t) => {
+    const gone = new AbortController();
+    const waiting = async function* (): AsyncGenerator<Uint8Array> {
+      yield await new Promise<Uint8Array>(() => {});
+    };
+    const running = Array.from({ length: 12 }, () => put(waiting(), 1, gone.signal));
+    t.equal(await put(inPieces(ciphertext(1)), 1), 'BLOB_QUOTA', 'no more than twelve at a time');
+    gone.abort();
+    t.same(new Set(await Promise.all(running)), new Set(['BLOB_ABORTED']));
+    await nothing(t, 'nothing of them is kept');
+  });
+
   await t.test('a quota of what waits for its record', async (t) => {
     t.equal(await put(inPieces(ciphertext(8 * MIB)), 8 * MIB), 'ok');
     let release: () => void = () => undefined;

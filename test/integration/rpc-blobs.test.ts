@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { Readable } from 'node:stream';
 import t from 'tap';
+import { assert } from '../../common/errors.ts';
 import { sm3 } from '../../common/crypto/sm3.ts';
 import { toHex } from '../../rpc/json.ts';
 import { readRange } from '../../rpc/blobs.ts';
@@ -160,6 +161,162 @@ t.test('an upload that stands still ends', async (t) => {
   });
   stuck.write('x');
   t.not(await ended, '201');
+});
+
+/** An upload in several requests, as a client makes them. */
+async function setUpUploads(config: TestConfig = {}) {
+  const parts = await setUp(config);
+  const { server, auth } = parts;
+  const ask = (method: string, path: string, headers: Record<string, string> = {}, who = 'alice', body?: Uint8Array) =>
+    fetch(`${server.address}${path}`, { method, headers: { ...auth(who), ...headers }, body: (body ?? null) as never });
+  const open = (length: number | string, who?: string) =>
+    ask('POST', '/blob', { 'upload-length': String(length) }, who);
+  const opened = async (length: number, who?: string) => {
+    const response = await open(length, who);
+    assert(response.status === 201, `an upload is opened: ${response.status}`);
+    return String(response.headers.get('location'));
+  };
+  const patch = (path: string, offset: number | string, body: Uint8Array, who?: string) =>
+    ask('PATCH', path, { 'upload-offset': String(offset) }, who, body);
+  /** A request that sends `first` of what it promises, and stands still. */
+  const stuck = async (path: string, offset: number, promised: number, first: Uint8Array) => {
+    const headers = { ...auth('alice'), 'upload-offset': String(offset), 'content-length': String(promised) };
+    const cut = request(`${server.address}${path}`, { method: 'PATCH', headers });
+    const closed = new Promise<void>((resolve) => cut.once('close', resolve));
+    cut.on('error', () => undefined);
+    await new Promise<void>((resolve) => void cut.write(first, () => resolve()));
+    return { cut, closed };
+  };
+  const offset = async (path: string, method = 'HEAD') => {
+    const response = await ask(method, path);
+    return [response.status, response.headers.get('upload-offset')];
+  };
+  return { ...parts, ask, open, opened, patch, stuck, offset };
+}
+
+t.test('an upload in several requests', async (t) => {
+  const { node, ask, opened, patch, stuck, offset, reason } = await setUpUploads();
+  const path = await opened(bytes.length);
+  t.match(path, /^\/blob\/uploads\/[0-9a-f]{32}$/);
+  const first = await patch(path, 0, bytes.subarray(0, 1_000_000));
+  t.same([first.status, first.headers.get('upload-offset')], [204, '1000000']);
+  const head = await ask('HEAD', path);
+  t.equal(head.headers.get('upload-length'), String(bytes.length));
+  t.same(await offset(path), [204, '1000000']);
+
+  const elsewhere = await patch(path, 999_999, bytes.subarray(999_999));
+  t.equal(elsewhere.headers.get('upload-offset'), '1000000', 'the true offset');
+  t.same(await reason(elsewhere), [409, 'UPLOAD_OFFSET_WRONG']);
+  const longer = await patch(path, 1_000_000, bytes.subarray(999_999));
+  t.same(await reason(longer), [400, 'BLOB_SIZE_MISMATCH'], 'more than was declared');
+  t.same(await offset(path, 'GET'), [204, '1000000'], 'and nothing of it was taken');
+
+  const { cut, closed } = await stuck(path, 1_000_000, 1_000_000, bytes.subarray(1_000_000, 1_600_000));
+  cut.destroy();
+  await closed;
+  const [, at] = await offset(path);
+  t.ok(Number(at) >= 1_000_000 && Number(at) <= 1_600_000, `what came of a broken connection counts: ${at}`);
+  const last = await patch(path, Number(at), bytes.subarray(Number(at)));
+  const stored = (await last.json()) as { cid: string };
+  t.equal(last.status, 201);
+  t.match(stored, { sizeBytes: bytes.length, dataDigest: toHex(sm3(bytes)) }, 'as PUT answers');
+  t.equal(last.headers.get('location'), `/blob/${stored.cid}`);
+  t.same(node.blobs.get(stored.cid)?.bytes, bytes);
+
+  const again = await patch(path, bytes.length, new Uint8Array(0));
+  t.same([again.status, await again.json()], [201, stored], 'whoever lost the answer asks again');
+  t.equal((await ask('DELETE', path)).status, 204);
+  t.equal((await ask('GET', path)).status, 404);
+  t.ok(node.blobs.has(stored.cid), 'what is stored stays');
+
+  const empty = await patch(await opened(0), 0, new Uint8Array(0));
+  t.equal(empty.status, 201, 'nothing at all');
+  await empty.body?.cancel();
+});
+
+t.test('a newer request takes over from one that hangs', async (t) => {
+  const { opened, patch, stuck, offset } = await setUpUploads();
+  const path = await opened(10_000);
+  const hanging = await stuck(path, 0, 10_000, bytes.subarray(0, 1_000));
+  let at = '0';
+  while (at !== '1000') at = String((await offset(path))[1]);
+  await hanging.closed;
+
+  const second = await stuck(path, 1_000, 9_000, new Uint8Array(0));
+  const third = await patch(path, 1_000, bytes.subarray(1_000, 2_000));
+  t.equal(third.status, 204);
+  await second.closed;
+  const two = await Promise.all([
+    patch(path, 2_000, bytes.subarray(2_000, 10_000)).then((r) => r.status),
+    patch(path, 2_000, bytes.subarray(2_000, 10_000)).then(
+      (r) => r.status,
+      () => 0,
+    ),
+  ]);
+  const done = await patch(path, 10_000, new Uint8Array(0));
+  t.match(
+    await done.json(),
+    { dataDigest: toHex(sm3(bytes.subarray(0, 10_000))) },
+    `each byte once, whoever won: ${two}`,
+  );
+});
+
+t.test('uploads of others, and such that there are none of', async (t) => {
+  const { node, ask, open, opened, patch, offset, reason } = await setUpUploads();
+  const path = await opened(1_000);
+  for (const who of ['bob', 'nora']) {
+    t.same(await reason(await patch(path, 0, bytes.subarray(0, 10), who)), [404, 'UPLOAD_UNKNOWN'], who);
+    t.same(await reason(await ask('GET', path, {}, who)), [404, 'UPLOAD_UNKNOWN']);
+    t.same(await reason(await ask('DELETE', path, {}, who)), [404, 'UPLOAD_UNKNOWN']);
+  }
+  const unknown = `/blob/uploads/${'00'.repeat(16)}`;
+  t.same(await reason(await patch(unknown, 0, bytes.subarray(0, 10))), [404, 'UPLOAD_UNKNOWN']);
+  t.same(await reason(await open(1_000, 'paula')), [403, 'NOT_STAFF']);
+  t.same(await reason(await patch(path, 0, bytes.subarray(0, 10), 'paula')), [403, 'NOT_STAFF']);
+  t.same(await reason(await ask('GET', path, { authorization: 'EMR x' })), [403, 'TOKEN_MALFORMED']);
+  for (const wrong of ['', '-1', '1e3', '0x10', '1.5', '9'.repeat(16), 'x']) {
+    t.same(await reason(await open(wrong)), [400, 'UPLOAD_HEADER_INVALID'], `a length of "${wrong}"`);
+    t.same(await reason(await patch(path, wrong, bytes.subarray(0, 10))), [400, 'UPLOAD_HEADER_INVALID']);
+  }
+  t.same(await offset(path), [204, '0'], 'none of this moved it');
+  const before = node.blobs.size;
+  t.equal((await ask('DELETE', path)).status, 204);
+  t.same(await reason(await patch(path, 0, bytes.subarray(0, 10))), [404, 'UPLOAD_UNKNOWN'], 'given up');
+  t.equal(node.blobs.size, before, 'and nothing is left of it');
+});
+
+t.test('uploads are bounded', async (t) => {
+  const { node, open, opened, ask, patch, reason } = await setUpUploads({ limits: { maxTransfersPerAccount: 2 } });
+  const [one, two] = [await opened(1_000), await opened(1_000)];
+  t.same(await reason(await open(1_000)), [429, 'TOO_MANY_TRANSFERS'], 'opened ones count, without a request');
+  await opened(1_000, 'bob');
+  t.equal((await patch(one, 0, bytes.subarray(0, 1_000))).status, 201);
+  const three = await opened(1_000);
+  t.same(await reason(await open(1_000)), [429, 'TOO_MANY_TRANSFERS']);
+  t.equal((await ask('DELETE', two)).status, 204);
+  node.knobs.blobQuotaBytes = 100;
+  t.same(await reason(await open(1_000)), [403, 'BLOB_QUOTA'], 'before a byte');
+  t.same(await reason(await open(1_000)), [403, 'BLOB_QUOTA'], 'which leaves nothing open');
+  await patch(three, 0, bytes.subarray(0, 500)).catch(() => undefined);
+  t.same(await reason(await ask('GET', three)), [403, 'BLOB_QUOTA'], 'the store gave up in the middle');
+  t.same(await reason(await patch(three, 500, bytes.subarray(500, 600))), [403, 'BLOB_QUOTA']);
+});
+
+t.test('an upload to which nothing comes ends, and so do all when the node stops', async (t) => {
+  const { node, server, opened, patch, ask, reason } = await setUpUploads({ limits: { uploadIdleTimeoutMs: 300 } });
+  const path = await opened(1_000);
+  t.equal((await patch(path, 0, bytes.subarray(0, 10))).status, 204);
+  let answer = await ask('GET', path);
+  while (answer.status === 204) answer = await ask('GET', path);
+  t.same(await reason(answer), [404, 'UPLOAD_UNKNOWN'], 'to ask for it keeps it from nothing');
+
+  const other = await setUpUploads();
+  const running = await other.opened(1_000);
+  const { closed } = await other.stuck(running, 0, 1_000, bytes.subarray(0, 10));
+  await other.server.stop();
+  await closed;
+  t.equal(node.blobs.size + other.node.blobs.size, 0);
+  t.equal((await call(server, 'node_version', {})).error, null, 'the first node goes on');
 });
 
 t.test('ranges', (t) => {

@@ -4,15 +4,14 @@
  * validators that are all well.
  */
 import { CID } from 'multiformats/cid';
-import * as digest from 'multiformats/hashes/digest';
-import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
 import { bytesToHex, equalBytes } from '../../common/bytes.ts';
 import { createNobleSigner, publicKeyOf } from '../../common/crypto/sm2.ts';
 import { H } from '../../common/crypto/hash.ts';
-import { sm3 } from '../../common/crypto/sm3.ts';
 import { accept, assert, EmrError, reject } from '../../common/errors.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { createOpensslSigner } from '../../common/native/sm2-openssl.ts';
+import { computeCid } from '../../common/native/unixfs-cid.ts';
 import { blockHash, type BlockHeader, type Certificate, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
 import { genesisHeader } from '../../common/protocol/genesis.ts';
 import { type Receipt, encodeReceipt, receiptsRootOf } from '../../common/protocol/receipt.ts';
@@ -434,6 +433,7 @@ export function testNode(world: ChainWorld): TestNode {
     },
     blobs: {
       async put(source, upload, signal) {
+        if ((upload.declaredBytes ?? 0) > knobs.blobQuotaBytes) return reject('BLOB_QUOTA', 'no room for that much');
         const chunks: Uint8Array[] = [];
         let sizeBytes = 0;
         try {
@@ -449,10 +449,9 @@ export function testNode(world: ChainWorld): TestNode {
         if (upload.declaredBytes !== null && upload.declaredBytes !== sizeBytes)
           return reject('BLOB_SIZE_MISMATCH', 'not as long as declared');
         const bytes = new Uint8Array(Buffer.concat(chunks));
-        const hash = digest.create(0x12, createHash('sha256').update(bytes).digest());
-        const cid = CID.createV1(0x55, hash).toString();
-        blobs.set(cid, { bytes, uploadedBy: upload.account });
-        return accept({ cid, sizeBytes, dataDigest: sm3(bytes) });
+        const { cid, dataDigest } = await computeCid(Readable.from(chunks));
+        blobs.set(cid.toString(), { bytes, uploadedBy: upload.account });
+        return accept({ cid: cid.toString(), sizeBytes, dataDigest });
       },
       stat(cid) {
         const record = recordOf(cid);
