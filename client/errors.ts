@@ -48,6 +48,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   METHOD_DISABLED: "The node's operator turned this off: use another node (--rpc URL).",
   METHOD_NOT_FOUND: 'The node is older than this client: use the version that the node runs.',
   PRUNED: 'This node does not keep it any more: ask a node that keeps the whole chain (--rpc URL).',
+  UPLOAD_UNKNOWN: 'Run the command again: the upload begins anew.',
   // Transactions
   TX_EXPIRED: "Check this machine's clock, then run the command again: it signs a new transaction.",
   TX_VALIDITY_TOO_LONG: "Check this machine's clock: it seems to be ahead of the chain's.",

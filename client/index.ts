@@ -10,7 +10,9 @@ export {
   provenRequest,
   requestAccess,
 } from './access.ts';
-export { downloadBlob, type Progress, uploadBlob } from './blob-transfer.ts';
+export { downloadBlob } from './blob-download.ts';
+export type { Progress } from './blob-http.ts';
+export { uploadBlob } from './blob-upload.ts';
 export { ChainChecker, verifyBundle } from './chain-bundle.ts';
 export { ChainView, type ProvenEntry } from './chain-view.ts';
 export { activeEpoch, sealingKeys, sidecarOf } from './custody.ts';

@@ -22,16 +22,17 @@ import {
 } from '../common/protocol/state-entries.ts';
 import { replicaReceiptSigningHash } from '../common/protocol/signing.ts';
 import { encodeSidecar, sidecarHash } from '../common/protocol/transaction.ts';
-import { encryptStream, type EncryptedStream } from '../common/native/sm4-file.ts';
+import { type EncryptedStream, type EncryptParameters, encryptStream } from '../common/native/sm4-file.ts';
 import { type BlobSummary, computeCid } from '../common/native/unixfs-cid.ts';
-import { type Progress, uploadBlob } from './blob-transfer.ts';
+import type { Progress } from './blob-http.ts';
+import { uploadBlob } from './blob-upload.ts';
 import type { ChainView } from './chain-view.ts';
 import { ClientError } from './errors.ts';
 import { fromHex, hexOf } from './hex.ts';
 import { provenPolicy } from './policies.ts';
 import { randomNonce, randomSecret } from './randomness.ts';
 import { keepKey } from './record-key.ts';
-import { contentHeaderHash, contentStream, newTrailer, TRAILER_BYTES } from './record-content.ts';
+import { contentHeaderHash, contentStream, newTrailer, type Trailer, TRAILER_BYTES } from './record-content.ts';
 import {
   type Consent,
   type RecordCall,
@@ -43,6 +44,8 @@ import {
 import { type Committed, execute, type Sender, type SubmitOptions } from './transactions.ts';
 import { cidText } from './cid-text.ts';
 
+/** Encryptions of one file: a node that loses uploads again and again is left. */
+const MAX_UPLOAD_ATTEMPTS = 3;
 const POLL_MS = 300;
 const REPLICATION_DEADLINE_MS = 60_000;
 /** What replicas take together, slowly: the default deadline of a large record grows with it. */
@@ -132,6 +135,36 @@ async function uploadVerified(view: ChainView, encrypted: EncryptedStream, progr
 }
 
 /**
+ * Encrypts the file and uploads it; anew, as another ciphertext, when the node has lost what it had.
+ * @returns what is stored, and the digest of the content
+ */
+async function storeEncrypted(
+  view: ChainView,
+  { path, name = basename(path), contentType }: NewRecord,
+  trailer: Trailer,
+  sealing: Omit<EncryptParameters, 'iv' | 'meta'>,
+  progress?: Progress,
+): Promise<{ readonly blob: BlobSummary; readonly contentDigest: Uint8Array }> {
+  for (let attempt = 1; ; attempt += 1) {
+    const file = await open(path, 'r');
+    try {
+      const { size } = await file.stat();
+      const content = contentStream(file.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }), trailer);
+      const meta = { name, contentType, sizeBytes: size + TRAILER_BYTES };
+      // Fresh for every attempt: the file may have changed since the last one.
+      const encrypted = encryptStream(content.stream, { ...sealing, iv: randomSecret(12), meta });
+      const blob = await uploadVerified(view, encrypted, progress);
+      return { blob, contentDigest: content.digest() };
+    } catch (error) {
+      const isLost = error instanceof ClientError && error.code === 'UPLOAD_UNKNOWN';
+      if (!isLost || attempt === MAX_UPLOAD_ATTEMPTS) throw error;
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/**
  * Encrypts and uploads a file and makes the offer of it. The key exists in memory only, and where `keepKey` puts it.
  * @throws ClientError OWNER_NOT_PATIENT_HERE, POLICY_UNKNOWN, UPLOAD_MISMATCH, CUSTODIAN_KEY_MISSING, and those of calls
  */
@@ -157,21 +190,8 @@ export async function prepareOffer(
 
   const key = randomSecret(32);
   const trailer = newTrailer((options.nowMs ?? Date.now)());
-  const file = await open(record.path, 'r');
-  let blob: BlobSummary;
-  let contentDigest: Uint8Array;
-  const { contentType } = record;
-  try {
-    const { size } = await file.stat();
-    const content = contentStream(file.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false }), trailer);
-    const meta = { name: record.name ?? basename(record.path), contentType, sizeBytes: size + TRAILER_BYTES };
-    const iv = randomSecret(12);
-    const encrypted = encryptStream(content.stream, { recordId, version, sectionClass: section, key, iv, meta });
-    blob = await uploadVerified(view, encrypted, options.progress);
-    contentDigest = content.digest();
-  } finally {
-    await file.close();
-  }
+  const sealing = { recordId, version, sectionClass: section, key };
+  const { blob, contentDigest } = await storeEncrypted(view, record, trailer, sealing, options.progress);
 
   const ownerPublicKey = patient.value.publicKey;
   const { dataDigest } = blob;
@@ -185,7 +205,7 @@ export async function prepareOffer(
     cid: blob.cid.bytes,
     sizeBytes: blob.sizeBytes,
     categoryToken: record.categoryToken,
-    headerHash: contentHeaderHash({ ...subject, writer: writer.account }, trailer, contentType, contentDigest),
+    headerHash: contentHeaderHash({ ...subject, writer: writer.account }, trailer, record.contentType, contentDigest),
     capsule: kept.capsule,
     sidecarHash: sidecarHash(sidecar),
     ownerPublicKey,

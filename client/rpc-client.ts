@@ -150,7 +150,8 @@ export class RpcClient {
   }
 }
 
-function isWorthRepeating(error: unknown): boolean {
+/** Whether another moment may be enough for the same question. */
+export function isWorthRepeating(error: unknown): boolean {
   if (!(error instanceof ClientError)) return false;
   if (error.code === 'NODE_UNREACHABLE' || error.code === 'NODE_TIMEOUT') return error.code === 'NODE_UNREACHABLE';
   return WORTH_REPEATING.has(Number(error.detail['rpcCode']));

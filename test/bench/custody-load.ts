@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { authorizer, Home, meetNode, RpcClient } from '../../client/index.ts';
-import { uploadBlob } from '../../client/blob-transfer.ts';
+import { uploadBlob } from '../../client/blob-upload.ts';
 import { genesisHash } from '../../common/protocol/genesis.ts';
 import type { Devnet } from '../../scripts/devnet/devnet.ts';
 import { makeCustodyKey } from './load/custody-key.ts';

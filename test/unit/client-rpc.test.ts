@@ -6,7 +6,8 @@ import { authorizer } from '../../client/reader-token.ts';
 import { MAX_RESPONSE_BYTES, RpcClient, parseRpcUrl } from '../../client/rpc-client.ts';
 import { ChainView } from '../../client/chain-view.ts';
 import { execute } from '../../client/transactions.ts';
-import { uploadBlob, downloadBlob } from '../../client/blob-transfer.ts';
+import { downloadBlob } from '../../client/blob-download.ts';
+import { uploadBlob } from '../../client/blob-upload.ts';
 import { accountEntry, stateKey } from '../../common/protocol/state-entries.ts';
 import { ChainWorld } from '../integration/rpc-fixture.ts';
 import { A } from './vm-world.ts';
@@ -297,8 +298,11 @@ t.test('transfers', async (t) => {
     'nobody is there',
   );
 
+  let opens = false;
   const server = await rogue((request, _body, response) => {
-    if (request.method === 'PUT')
+    if (request.method === 'POST' && opens)
+      response.writeHead(201, { location: `/blob/uploads/${'ab'.repeat(16)}` }).end();
+    else if (request.method !== 'GET')
       response
         .writeHead(403)
         .end(JSON.stringify({ error: { code: -32007, message: 'full', data: { reason: 'BLOB_QUOTA' } } }));
@@ -306,7 +310,9 @@ t.test('transfers', async (t) => {
   });
   t.teardown(() => server.close());
   const rpc = new RpcClient(server.url);
-  t.equal(await codeOf(uploadBlob(rpc, source(300_000), 300_000)), 'BLOB_QUOTA', "the node's reason");
+  t.equal(await codeOf(uploadBlob(rpc, source(300_000), 300_000)), 'BLOB_QUOTA', "the node's reason, before a byte");
+  opens = true;
+  t.equal(await codeOf(uploadBlob(rpc, source(300_000), 300_000)), 'BLOB_QUOTA', 'and later');
   const failing = async function* () {
     yield new Uint8Array(10);
     throw Object.assign(new Error('the disk is gone'), { code: 'EIO' });
