@@ -9,6 +9,8 @@ import { readRange } from '../../rpc/blobs.ts';
 import { call, ok, testNode, testServer, tokenOf, type TestConfig } from './rpc-fixture.ts';
 import { tellStory } from './rpc-story.ts';
 
+t.setTimeout(120_000);
+
 async function setUp(config: TestConfig = {}) {
   const story = tellStory();
   const node = testNode(story.world);
