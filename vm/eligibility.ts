@@ -85,7 +85,22 @@ function roleFault(
 export const isCustodialHere = (account: AccountEntry, requesterOrg: OrgId | null): boolean =>
   account.custodial && (requesterOrg === null || account.orgId === requesterOrg);
 
-function slotFault(on: Judging, account: AccountEntry, slot: Slot): RejectionCode | null {
+type RoleFaults = (role: Role, department: Uint8Array | null) => RejectionCode | null;
+
+/** `roleFault` of one account, looked up once for each role: a tree may ask for one of them in all its slots. */
+function roleFaultsOf(on: Judging, account: AccountEntry): RoleFaults {
+  const known = new Map<Role, RejectionCode | null>();
+  return (role, department) => {
+    if (department !== null) return roleFault(on, account, role, department);
+    const before = known.get(role);
+    if (before !== undefined) return before;
+    const fault = roleFault(on, account, role, null);
+    known.set(role, fault);
+    return fault;
+  };
+}
+
+function slotFault(on: Judging, account: AccountEntry, slot: Slot, roleFaults: RoleFaults): RejectionCode | null {
   const { request } = on;
   switch (slot.kind) {
     case 'owner':
@@ -94,14 +109,14 @@ function slotFault(on: Judging, account: AccountEntry, slot: Slot): RejectionCod
       return equalBytes(account.id, slot.account) ? null : 'NOT_AN_APPROVER';
     case 'role':
       if (!inScope(slot.scope, account.orgId, request.recordOrg, request.requesterOrg)) return 'NOT_AN_APPROVER';
-      return roleFault(on, account, slot.role, slot.department);
+      return roleFaults(slot.role, slot.department);
     case 'attending': {
       if (request.owner === null) return 'NOT_AN_APPROVER';
       const relation = on.state.get(attendingEntry, stateKey.attending(request.owner, account.id));
       if (relation === undefined || relation.endedMs !== null || on.now >= relation.expiresAtMs)
         return 'NOT_AN_APPROVER';
       if (relation.effectiveMs >= request.createdMs) return 'ROLE_NOT_YET_EFFECTIVE';
-      return roleFault(on, account, 'physician', null);
+      return roleFaults('physician', null);
     }
   }
 }
@@ -134,9 +149,10 @@ export function eligibility(on: Judging, tree: ApprovalTree, account: AccountEnt
   if (requester && !isOwner(on.request, account)) return NO_SLOT('REQUESTER_CANNOT_APPROVE');
   let mask = 0;
   let reason: RejectionCode = requester ? 'REQUESTER_CANNOT_APPROVE' : 'NOT_AN_APPROVER';
+  const roleFaults = roleFaultsOf(on, account);
   tree.slots.forEach((slot, index) => {
     if (requester && slot.kind !== 'owner') return;
-    const fault = slotFault(on, account, slot);
+    const fault = slotFault(on, account, slot, roleFaults);
     if (fault === null) mask |= 1 << index;
     else if (fault !== 'NOT_AN_APPROVER') reason = fault;
   });
