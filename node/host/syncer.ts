@@ -79,7 +79,7 @@ export class Syncer {
     this.#ports.network.onGossip('heads', (from, payload) => {
       const notice = decodeHeadNotice(payload);
       if (!notice.ok) return 'reject';
-      // Validators hear of heads in signed statuses, and mostly decide the block themselves a moment later.
+      // Validators hear of heads in votes and signed statuses, and mostly decide the block themselves a moment later.
       if (!this.#ports.isValidator()) this.hint(notice.value.height, from.peerId);
       return 'accept';
     });
