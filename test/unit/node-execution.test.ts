@@ -1,8 +1,9 @@
 import t from 'tap';
 import { flipBit, mustFail } from '../integration/node-expect.ts';
-import { bytesToHex, equalBytes, u32be } from '../../common/bytes.ts';
+import { bytesToHex, compareBytes, equalBytes, hexToBytes, u32be } from '../../common/bytes.ts';
 import { encode } from '../../common/codec.ts';
 import { InvariantError } from '../../common/errors.ts';
+import { sm3 } from '../../common/crypto/sm3.ts';
 import { sm2Address } from '../../common/crypto/sm2.ts';
 import { createWasmEngine } from '../../common/crypto/sm2-engine/engine.ts';
 import { type BlockHeader, blockHash, type Certificate, encodeHeader, txRootOf } from '../../common/protocol/block.ts';
@@ -20,10 +21,13 @@ import {
   EMPTY,
   encodeRoot,
   get,
+  nodeKey,
   type NodeReader,
   type NodeRef,
   stateReader,
+  type TreeRoot,
 } from '../../vm/state-tree/index.ts';
+import type { StateReader } from '../../vm/types.ts';
 import { SimulatedDisk } from '../crash/simulated-disk.ts';
 import { buildNext, checkedOf, commitOne } from '../integration/node-chain.ts';
 import {
@@ -336,6 +340,59 @@ t.test('a state that is larger than the memory for its nodes is read again from 
   const before = loads;
   reader.get(entries.at(-1)?.key as Uint8Array);
   t.equal(loads, before, 'what came last is still there');
+});
+
+t.test('a chain of blocks reads as a plain map does: not committed, committed, and from the database', async (t) => {
+  const keyOf = (n: number) => sm3(u32be(n)).slice(0, 1 + (n % 20));
+  const stored = new Map<string, Uint8Array>();
+  const load = (name: Uint8Array) => stored.get(bytesToHex(name));
+  const cache = new NodeCache(load);
+  const model = new Map<string, Uint8Array>();
+  // A space comes before all digits: texts are in the order of keys.
+  const shown = (entries: Iterable<{ key: Uint8Array; value: Uint8Array }>) =>
+    Array.from(entries, ({ key, value }) => `${bytesToHex(key)} ${bytesToHex(value)}`);
+  let root: TreeRoot = EMPTY;
+  for (let height = 1; height <= 30; height += 1) {
+    const changes = new Map<string, Uint8Array | null>();
+    for (let n = 0; n < 40; n += 1) {
+      const isRemoved = (height + n) % 5 === 0;
+      changes.set(bytesToHex(keyOf((height * 37 + n * 11) % 400)), isRemoved ? null : u32be(height * 100 + n));
+    }
+    for (const [text, value] of changes) {
+      if (value === null) model.delete(text);
+      else model.set(text, value);
+    }
+    const writes = [...changes.keys()]
+      .sort()
+      .map((text) => ({ key: hexToBytes(text), value: changes.get(text) ?? null }));
+    const { root: next, newNodes } = applyWrites(cache, root, writes, height);
+    const views: NodeReader[] = [new NewNodes(cache).add(height, newNodes)];
+    for (const { key, bytes } of newNodes) stored.set(bytesToHex(key), bytes.slice());
+    cache.add(height, newNodes);
+    views.push(cache, new NodeCache(load), { getNode: (ref) => load(nodeKey(ref)) });
+    const expected = [...model].map(([text, value]) => `${text} ${bytesToHex(value)}`).sort();
+    for (const view of views) {
+      const reader = stateReader(view, next);
+      t.same(shown(allOf(reader)), expected);
+      t.same(shown(allOf(reader, true)), expected.toReversed());
+      const [gte, lt] = [keyOf(height), keyOf(height + 200)].sort(compareBytes) as [Uint8Array, Uint8Array];
+      const within = expected.filter((line) => {
+        const key = hexToBytes(line.split(' ')[0] as string);
+        return compareBytes(key, gte) >= 0 && compareBytes(key, lt) < 0;
+      });
+      t.same(shown(reader.range({ gte, lt, limit: 50 })), within.slice(0, 50));
+      const keys = Array.from({ length: 60 }, (_, n) => keyOf(n * 7));
+      t.same(
+        keys.map((key) => reader.get(key)),
+        keys.map((key) => model.get(bytesToHex(key))),
+      );
+    }
+    root = next;
+  }
+
+  function allOf(reader: StateReader, reverse = false): ReturnType<StateReader['range']> {
+    return reader.range({ gte: new Uint8Array(0), lt: new Uint8Array(128).fill(255), limit: 1_000, reverse });
+  }
 });
 
 t.test('two blocks of one height have different nodes of the same names', async (t) => {
