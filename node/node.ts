@@ -65,6 +65,8 @@ export interface NodeOptions {
   readonly keepStates?: number | null;
   /** Which snapshots this node keeps for others, and from which height on it begins with one itself. Default: none. */
   readonly snapshots?: SnapshotSettings & { readonly joinFromBlocks: number };
+  /** Threads that verify signatures where many wait; `auto`: by the processors of the machine. Default: none. */
+  readonly verificationWorkers?: 'auto' | number;
   readonly clock?: Clock;
   readonly log?: Log;
   /** The disk under the data folder, to warn before it is full. Nobody watches it without. */
@@ -129,7 +131,14 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   const history = await openStateHistory(kv);
   const executor = Executor.open(store);
   const { chainId } = store;
-  const verifier = new Verifier(options.engine);
+  const verifier = new Verifier(options.engine, {
+    workers: options.verificationWorkers ?? 0,
+    onWorkerFailed: (reason) =>
+      log.warn(
+        { code: 'VERIFY_WORKER_FAILED', reason },
+        'a thread that verifies signatures is gone; the main one does its work',
+      ),
+  });
   const checker = new TransactionChecker(chainId, verifier);
   const ledger = new Ledger(store, executor, checker, verifier);
   const observations = new Observations(clock.nowMs());
@@ -317,7 +326,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       mempool.stop();
       watch.stop();
       await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop(), voice.stop()]);
-      await network.stop();
+      await Promise.all([network.stop(), verifier.stop()]);
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
     })();

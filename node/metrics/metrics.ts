@@ -145,13 +145,19 @@ export class NodeMetrics {
       'counter',
       sources.network,
     );
-    this.#counters('emrchain_verification_total', 'Signatures verified, and milliseconds spent on them', 'what', () => {
-      const { verified, busyMs } = sources.verifier();
-      return new Map([
-        ['signatures', verified],
-        ['milliseconds', Math.floor(busyMs)],
-      ]);
-    });
+    this.#counters(
+      'emrchain_verification_total',
+      'Signatures verified, those of them by other threads, and milliseconds of the event loop spent on the rest',
+      'what',
+      () => {
+        const { verified, byWorkers, busyMs } = sources.verifier();
+        return new Map([
+          ['signatures', verified],
+          ['by_workers', byWorkers],
+          ['milliseconds', Math.floor(busyMs)],
+        ]);
+      },
+    );
     this.#gauge('emrchain_verification_queue', 'Signatures that wait to be verified', () => sources.verifier().waiting);
   }
 

@@ -141,6 +141,7 @@ async function openNode({ settings, keys, log, onFatal }: RunOptions, kv: KeyVal
     disk: { freeBytes: () => freeBytes(config.storage.dir), minFreeBytes: config.storage.minFreeMiB * MIB },
     keepStates: config.storage.archive ? null : config.storage.keepStates,
     snapshots: config.snapshots,
+    verificationWorkers: 'auto',
     log,
     onFatal,
   });

@@ -21,7 +21,7 @@ metrics.pull(
     validators: () => [],
     syncLag: () => 0,
     mempool: () => ({ size: 0, bytes: 0, rejections: new Map() }),
-    verifier: () => ({ verified: 0, busyMs: 0, waiting: 0 }),
+    verifier: () => ({ verified: 0, byWorkers: 0, busyMs: 0, waiting: 0 }),
     peers: () => ({ connected: 0, members: 3 }),
     network: () => new Map(),
   },
