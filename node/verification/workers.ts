@@ -38,6 +38,9 @@ interface Thread {
   done: Done | null;
 }
 
+/** As the system shows it. */
+export const THREAD_NAME = 'verify';
+
 const SOURCE = new URL('./worker.ts', import.meta.url);
 
 export class VerificationWorkers {
@@ -95,7 +98,7 @@ export class VerificationWorkers {
 
   #open(): Thread {
     const shared = new SharedArrayBuffer(BATCH_BYTES);
-    const worker = new Worker(SOURCE, { workerData: shared });
+    const worker = new Worker(SOURCE, { name: THREAD_NAME, workerData: shared });
     const thread: Thread = { worker, memory: new Uint8Array(shared), state: 'starting', done: null };
     // It must not keep a process alive that has nothing else to do.
     worker.unref();

@@ -1,5 +1,6 @@
 /** What processes have taken: from /proc, so on Linux alone; elsewhere NaN, and tables show a dash. */
 import { readdirSync, readFileSync } from 'node:fs';
+import { THREAD_NAME } from '../../../node/verification/workers.ts';
 
 /** Of times in /proc: 100 a second on every Linux that Node runs on. */
 const TICK_MS = 10;
@@ -14,6 +15,7 @@ export function cpuMsOf(pid: number): number {
 /** What threads of a node are for. */
 export const THREADS = [
   'event loop',
+  'signatures',
   'V8: garbage, compiling',
   'libuv: reads and writes',
   'LevelDB: compaction',
@@ -35,6 +37,7 @@ export function threadsCpuMsOf(pid: number): ReadonlyMap<ThreadUse, number> {
 /** By the names that Node gives. LevelDB's thread has none of its own: it has that of the thread that opened the database. */
 function useOf(name: string, isMain: boolean): ThreadUse {
   if (isMain) return 'event loop';
+  if (name === THREAD_NAME) return 'signatures';
   if (name.startsWith('V8Worker')) return 'V8: garbage, compiling';
   return name.startsWith('libuv-worker') ? 'libuv: reads and writes' : 'LevelDB: compaction';
 }
