@@ -3,7 +3,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { openSync, closeSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { randomInt } from 'node:crypto';
+import { createServer, type Server } from 'node:net';
 import { EmrError } from '../../common/errors.ts';
 
 /** How long a process gets to end by itself before it is killed. */
@@ -98,36 +99,47 @@ export function lastLines(logFile: string): string {
   return lines.slice(-LAST_LINES).join('\n');
 }
 
-/** Ports of 127.0.0.1 that are free now. All are held until all are known, so that they differ. */
+/**
+ * Below what systems take for outgoing connections (from 32,768 on Linux): a port from there may be taken by one before it is
+ * listened on, or while its node is restarted.
+ */
+const PORTS = { from: 10_000, to: 32_768 };
+/** Of a machine with thousands of busy ports. */
+const MAX_PORT_ATTEMPTS = 1_000;
+
+/**
+ * Ports of 127.0.0.1 that are free now. All are held until all are known, so that they differ.
+ * @throws EmrError PORT_IN_USE where hardly any is free
+ */
 export async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => {
-      const server = createServer();
-      return new Promise<typeof server>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(0, '127.0.0.1', () => resolve(server));
-      });
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const held = new Map<number, Server>();
+  try {
+    for (let attempt = 0; held.size < count; attempt += 1) {
+      if (attempt === MAX_PORT_ATTEMPTS) throw new EmrError('PORT_IN_USE', 'no free ports of 127.0.0.1 were found');
+      const port = randomInt(PORTS.from, PORTS.to);
+      const server = held.has(port) ? null : await holding(port).catch(() => null);
+      if (server !== null) held.set(port, server);
+    }
+    return [...held.keys()];
+  } finally {
+    await Promise.all([...held.values()].map((server) => new Promise((resolve) => server.close(resolve))));
+  }
+}
+
+/** A server that listens there. Rejects when something else does. */
+function holding(port: number): Promise<Server> {
+  const server = createServer();
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve(server));
+  });
 }
 
 /** @throws EmrError PORT_IN_USE */
 export async function requireFreePort(port: number): Promise<void> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new EmrError(
-          'PORT_IN_USE',
-          `port ${port} of 127.0.0.1 is taken; stop what uses it, or choose --rpc-port`,
-          { port },
-          { cause },
-        ),
-      ),
-    );
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve()));
+  const server = await holding(port).catch((cause: unknown) => {
+    const message = `port ${port} of 127.0.0.1 is taken; stop what uses it, or choose --rpc-port`;
+    throw new EmrError('PORT_IN_USE', message, { port }, { cause });
   });
+  await new Promise((resolve) => server.close(resolve));
 }
