@@ -72,13 +72,20 @@ t.test('power lost in the middle of catching up: no hole, and it goes on', async
   for (const index of [0, 1, 2]) await cluster.start(index, await chain.open(`node-${index}`));
   for (const step of [2, 3, 4]) {
     const disk = new SimulatedDisk();
-    const died = new Promise<void>((resolve) => (disk.onDeath = resolve));
+    let isDead = false;
+    disk.onDeath = () => {
+      isDead = true;
+    };
     disk.fault = ({ number, sync }) => {
       t.equal(sync, true, 'a batch of blocks is never left to chance');
       return number === step ? 'diesUnsynced' : 'none';
     };
     const victim = await cluster.start(3, disk.open());
-    await Promise.race([died, reaches(cluster, victim, 150)]);
+    await until(
+      () => isDead || victim.host.head.height >= 150,
+      120_000,
+      () => cluster.describe(),
+    );
     cluster.running[3]?.kill();
     disk.crash();
     disk.fault = () => 'none';
