@@ -15,7 +15,7 @@ export type Priority = (typeof PRIORITIES)[number];
 const SLICE_MS = 4;
 /** Signatures verified between two looks at the clock. */
 const STRIDE = 4;
-/** From so many on, other threads are asked: to hand a batch over and back takes as long as some two verifications. */
+/** From so many on, other threads are asked: to hand a batch over costs this one as much as some two verifications. */
 const HANDED_FROM = 16;
 /** So many waiting at once are more than the bursts of a quiet chain. */
 const START_WORKERS_FROM = 128;
@@ -118,6 +118,8 @@ export class Verifier {
     from.splice(at, 1);
     job.priority = to;
     this.#queues[to].push(job);
+    // What was left to other threads may be this thread's business now.
+    this.#schedule();
   }
 
   #schedule(): void {
@@ -149,6 +151,8 @@ export class Verifier {
    * @returns whether the rest of the pool's is left to them: they come back for it
    */
   #handOut(): boolean {
+    // At most so many are unclaimed: most of the time it ends here.
+    if (this.#waiting < HANDED_FROM) return false;
     for (;;) {
       const parts = this.#unclaimed();
       const items = parts.flatMap(itemsOf);
