@@ -37,12 +37,14 @@ import { NodeVoice } from './membership/node-voice.ts';
 import { OwnCalls } from './membership/own-calls.ts';
 import type { Network } from './network/types.ts';
 import { RestoreStore } from './snapshot/restore-store.ts';
+import { isRegularSnapshot } from './snapshot/snapshot-heights.ts';
 import { SnapshotKeeper, type SnapshotSettings } from './snapshot/snapshot-keeper.ts';
 import { SnapshotRestorer } from './snapshot/snapshot-restorer.ts';
 import { SnapshotServer } from './snapshot/snapshot-server.ts';
 import { TrustChain } from './snapshot/trust-chain.ts';
 import { type ChainStore, type CommittedBlock, openChainStore } from './storage/chain-store.ts';
 import type { KeyValueStore } from './storage/key-value-store.ts';
+import { MAX_UNWRITTEN_BLOCKS } from './storage/recent-states.ts';
 import { openSafetyStore, type SafetyStore } from './storage/safety-store.ts';
 import { openStateHistory, type StateHistory } from './storage/state-history.ts';
 import { StatePruner } from './storage/state-pruner.ts';
@@ -126,10 +128,18 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     metrics.wrote(write);
     if (write.sync) slowest.note(write.durationMs);
   });
-  const store = await openChainStore(kv, genesis, () => genesisBlock(genesis));
+  const keepStates = options.keepStates ?? null;
+  const stateEvery = keepStates === null ? 1 : MAX_UNWRITTEN_BLOCKS;
+  const store = await openChainStore(kv, genesis, () => genesisBlock(genesis), stateEvery);
   const safety = await openSafetyStore(kv);
-  const history = await openStateHistory(kv);
-  const executor = Executor.open(store);
+  const history = await openStateHistory(kv, store.readers);
+  const snapshotSettings = options.snapshots ?? { everyBlocks: 0, keep: 1, joinFromBlocks: 0 };
+  const executor = Executor.open(
+    store,
+    // A snapshot that is asked for begins at a state that is on disk: there always is a late one.
+    (head) =>
+      isRegularSnapshot(head, snapshotSettings.everyBlocks) || isRegularSnapshot(head, MAX_UNWRITTEN_BLOCKS),
+  );
   const { chainId } = store;
   const verifier = new Verifier(options.engine, {
     workers: options.verificationWorkers ?? 0,
@@ -141,6 +151,8 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   });
   const checker = new TransactionChecker(chainId, verifier);
   const ledger = new Ledger(store, executor, checker, verifier);
+  const resumed = await ledger.resume();
+  if (resumed > 0) log.info({ blocks: resumed }, 'executed blocks whose state was not on disk');
   const observations = new Observations(clock.nowMs());
   const evidence = new EvidenceBox();
   const blocks = new BlockServer({ network, store, safety });
@@ -173,12 +185,12 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     processorMs: threadProcessorMs,
   });
   const proposals = new ProposalCheck({ clock, log, checker, executor, mempool });
-  const snapshotSettings = options.snapshots ?? { everyBlocks: 0, keep: 1, joinFromBlocks: 0 };
   const snapshotServer = new SnapshotServer({ network, store, history, clock, monotonicMs: () => performance.now() });
   const snapshots = new SnapshotKeeper({
     settings: snapshotSettings,
     history,
     head: () => executor.head,
+    hasState: (height) => store.stateRootAt(height) !== null,
     isInUse: (height) => snapshotServer.isInUse(height),
     changed: (height) => {
       log.info({ height }, 'keeping a snapshot');
@@ -241,8 +253,8 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
 
   const pruner = new StatePruner({
     history,
-    keepBlocks: options.keepStates ?? null,
-    headHeight: () => executor.head.height,
+    keepBlocks: keepStates,
+    headHeight: () => store.stateHeight,
     failed: (error) => fail(error),
   });
 
@@ -327,6 +339,8 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       watch.stop();
       await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop(), voice.stop()]);
       await Promise.all([network.stop(), verifier.stop()]);
+      // A courtesy: without it, the next start executes some blocks again.
+      await store.storeState(executor.head).catch(() => undefined);
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
     })();

@@ -28,6 +28,7 @@ import {
 import type { BlockExecution, CheckedTransaction, SimulationResult, StateReader, StateWrite } from '../../vm/types.ts';
 import { hashKey } from '../verification/hash-key.ts';
 import type { ChainStore, CommittedBlock } from '../storage/chain-store.ts';
+import type { StateChange } from '../storage/recent-states.ts';
 import { type ExecutionHead, readExecutionHead } from './execution-head.ts';
 import { checkHeader } from './header-checks.ts';
 import { NewNodes, NodeCache } from './node-cache.ts';
@@ -74,6 +75,8 @@ export interface StateView {
   readonly reader: StateReader;
 }
 
+export type KeepsState = (after: ExecutionHead) => boolean;
+
 /** What a block is executed on. */
 interface Base {
   readonly chainId: Hash;
@@ -84,6 +87,7 @@ interface Base {
 
 export class Executor {
   readonly #chainId: Hash;
+  readonly #keepsState: KeepsState;
   readonly #nodes: NodeCache;
   #head: ExecutionHead;
   #reader: StateReader;
@@ -92,8 +96,9 @@ export class Executor {
   readonly #overlays = new Map<string, ExecutedBlock>();
   #trial: { readonly on: Trial; readonly timestampMs: TimeMs; tried: number } | null = null;
 
-  private constructor(chainId: Hash, nodes: NodeCache, head: ExecutionHead) {
+  private constructor(chainId: Hash, nodes: NodeCache, head: ExecutionHead, keepsState: KeepsState) {
     this.#chainId = chainId;
+    this.#keepsState = keepsState;
     this.#nodes = nodes;
     this.#head = head;
     this.#reader = stateReader(nodes, head.root);
@@ -101,12 +106,13 @@ export class Executor {
   }
 
   /**
-   * Opens the state at the head of the store.
+   * Opens the last state of the store: that of its head, or of one of the few blocks before it, which are to be executed then.
+   * @param keepsState says after which blocks the state goes to disk with its block, whatever is in memory
    * @throws EmrError DATA_CORRUPT when the state is not what the head's header says
    */
-  static open(store: ChainStore): Executor {
+  static open(store: ChainStore, keepsState: KeepsState = () => false): Executor {
     const nodes = new NodeCache((name) => store.stateNode(name));
-    return new Executor(store.chainId, nodes, loadHead(store, nodes));
+    return new Executor(store.chainId, nodes, loadHead(store, nodes), keepsState);
   }
 
   /** The store has taken over a head from elsewhere. @throws EmrError DATA_CORRUPT */
@@ -195,7 +201,7 @@ export class Executor {
 
   /** What is to be stored for an executed block, before `advance`. */
   toCommit(executed: ExecutedBlock, certificate: Certificate): CommittedBlock {
-    const { proposal, applied } = executed;
+    const { proposal } = executed;
     return {
       hash: proposal.hash,
       header: proposal.header,
@@ -205,11 +211,8 @@ export class Executor {
       txHashes: executed.txHashes,
       nextValidators: executed.after.validators,
       leaders: executed.after.leaders,
-      state: {
-        root: encodeRoot(applied.root),
-        newNodes: applied.newNodes,
-        staleNodes: applied.staleNodes.map(nodeKey),
-      },
+      state: stateChangeOf(executed),
+      keepsState: this.#keepsState(executed.after),
     };
   }
 
@@ -262,8 +265,13 @@ export class Executor {
   }
 }
 
+/** What an executed block changes in the state, as the store takes it. */
+export function stateChangeOf({ applied: { root, newNodes, staleNodes } }: ExecutedBlock): StateChange {
+  return { root: encodeRoot(root), newNodes, staleNodes: staleNodes.map(nodeKey) };
+}
+
 function loadHead(store: ChainStore, nodes: NodeReader): ExecutionHead {
-  const { header, hash } = store.head;
+  const { header, hash } = store.stateHead;
   try {
     const stored = store.stateRootAt(header.height);
     assert(stored !== null, 'the head has no state');

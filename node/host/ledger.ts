@@ -4,10 +4,11 @@
  */
 import { equalBytes } from '../../common/bytes.ts';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { accept, assert, InvariantError, reject, type Verdict } from '../../common/errors.ts';
+import { accept, assert, EmrError, InvariantError, reject, type Verdict } from '../../common/errors.ts';
 import { type Certificate, verifyCertificate } from '../../common/protocol/block.ts';
+import type { Height } from '../../common/protocol/primitives.ts';
 import { proposedBlock, type ProposedBlock } from '../../consensus/messages.ts';
-import type { ExecutedBlock, ExecutionRun, Executor } from '../execution/executor.ts';
+import { type ExecutedBlock, type ExecutionRun, type Executor, stateChangeOf } from '../execution/executor.ts';
 import type { ChainStore, CommittedBlock, RestoredBlock } from '../storage/chain-store.ts';
 import type { TransactionChecker } from '../verification/transaction-checker.ts';
 import type { Verifier } from '../verification/verifier.ts';
@@ -54,6 +55,27 @@ export class Ledger {
   onCommitted(listener: (committed: CommittedBlock) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Executes the blocks that the store has and its last state does not: what was in memory when the process ended. Nobody is
+   * told of them, as of no other block from before the start.
+   * @returns how many
+   * @throws EmrError DATA_CORRUPT when one is missing, or does not lead to what its header says
+   */
+  async resume(): Promise<number> {
+    const from = this.#executor.head.height;
+    const head = this.#store.head.header.height;
+    for (let height = from + 1; height <= head; height += 1) {
+      const block = await this.#store.blockAt(height);
+      const opened = block === null ? reject('MISSING', 'it is not there') : proposedBlock(block);
+      const txs = opened.ok ? this.#checker.decodeCertified(opened.value.block) : opened;
+      const executed = opened.ok && txs.ok ? await this.#executor.execute(opened.value, txs.value, CERTIFIED) : txs;
+      if (!executed.ok) throw damaged(height, executed.message);
+      this.#store.recall(height, stateChangeOf(executed.value as ExecutedBlock));
+      this.#executor.advance(executed.value as ExecutedBlock);
+    }
+    return head - from;
   }
 
   /**
@@ -148,6 +170,13 @@ export class Ledger {
     });
   }
 }
+
+const damaged = (height: Height, why: string): EmrError =>
+  new EmrError(
+    'DATA_CORRUPT',
+    `Block ${height} in the data directory cannot be executed again (${why}). Check the disk, move the directory away, and start again: the node fetches the chain anew from its peers.`,
+    { height },
+  );
 
 /** Time has passed for certified blocks, and their sidecars may have been erased. */
 const CERTIFIED = { nowMs: null, certified: true } as const;

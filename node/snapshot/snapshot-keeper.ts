@@ -3,8 +3,8 @@
  * pruned. A local matter; consensus knows nothing of it.
  */
 import type { Height } from '../../common/protocol/primitives.ts';
-import { leaderSpanStart } from '../../consensus/leader-order.ts';
 import type { StateHistory } from '../storage/state-history.ts';
+import { isRegularSnapshot, isSnapshotHeight } from './snapshot-heights.ts';
 
 /** However many newcomers there are. The history itself takes twice as many pins. */
 const MAX_KEPT = 8;
@@ -21,20 +21,13 @@ export interface SnapshotKeeperPorts {
   readonly history: StateHistory;
   /** The head, and the parameter as its state has it. */
   head(): { readonly height: Height; readonly params: { readonly leaderDemotionBlocks: number } };
+  /** Whether the state after a block is on disk. */
+  hasState(height: Height): boolean;
   /** Whether a newcomer is fetching it. */
   isInUse(height: Height): boolean;
   /** A snapshot was made or dropped: there may be something to prune. */
   changed(height: Height): void;
   failed(error: unknown): void;
-}
-
-/**
- * Whether the next height's order of leaders depends on nothing but the state after `height`: a new span begins there,
- * with nobody demoted. At another height a newcomer would have to be told whom earlier headers demoted, and under which
- * value of a parameter, which it cannot check.
- */
-export function isSnapshotHeight(height: Height, demotionBlocks: number): boolean {
-  return height > 0 && leaderSpanStart(height + 1, demotionBlocks) === height + 1;
 }
 
 export class SnapshotKeeper {
@@ -52,13 +45,9 @@ export class SnapshotKeeper {
 
   /** To be called with each block that is committed, once its state is there. */
   committed(): void {
-    const { everyBlocks } = this.#ports.settings;
-    const { height, params } = this.#ports.head();
-    if (everyBlocks === 0 || !isSnapshotHeight(height, params.leaderDemotionBlocks)) return;
-    // Multiples, so that all members that have the same setting keep the same heights.
-    const span = Math.max(1, params.leaderDemotionBlocks);
-    const every = Math.ceil(everyBlocks / span) * span;
-    if ((height + 1) % every !== 0) return;
+    const head = this.#ports.head();
+    if (!isRegularSnapshot(head, this.#ports.settings.everyBlocks)) return;
+    const { height } = head;
     this.#work = this.create(height).catch((error: unknown) => this.#ports.failed(error));
   }
 
@@ -67,7 +56,8 @@ export class SnapshotKeeper {
     const { height: head, params } = this.#ports.head();
     const least = Math.max(1, this.#ports.history.prunedBelow);
     let height = head;
-    while (height >= least && !isSnapshotHeight(height, params.leaderDemotionBlocks)) height -= 1;
+    const { hasState } = this.#ports;
+    while (height >= least && !(isSnapshotHeight(height, params.leaderDemotionBlocks) && hasState(height))) height -= 1;
     return height >= least && (await this.create(height)) ? height : null;
   }
 

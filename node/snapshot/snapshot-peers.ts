@@ -18,7 +18,7 @@ import type { Network } from '../network/types.ts';
 import type { TransactionChecker } from '../verification/transaction-checker.ts';
 import { endsWithin } from './key-range.ts';
 import { headerOf, MAX_RECEIPTS_BYTES, type RestoreTarget } from './restore-store.ts';
-import { isSnapshotHeight } from './snapshot-keeper.ts';
+import { isSnapshotHeight } from './snapshot-heights.ts';
 import type { TrustChain } from './trust-chain.ts';
 import {
   decodeEntries,

@@ -1,6 +1,6 @@
 /**
- * The chain on disk: what a committed block leaves behind, in one atomic synced batch, and the few synced writes that
- * consensus makes before it votes. Reads of headers and indexes are synchronous (they are small and warm), bodies are
+ * The chain on disk: what a committed block leaves behind, in one atomic synced batch. Its state is among it with every few
+ * blocks only, and in memory until then; what a crash takes of it is computed again. Reads of headers and indexes are synchronous (they are small and warm), bodies are
  * not. Rules of execution and of consensus do not go in here; this file trusts its caller and the disk, and checks at
  * opening that what the disk has is whole.
  */
@@ -29,6 +29,8 @@ import type { Handover } from '../../common/protocol/light.ts';
 import type { LeaderHistory } from '../../consensus/types.ts';
 import type { KeyValueStore, Write } from './key-value-store.ts';
 import { DATA_FORMAT, heightOf, sidecarIndexOf, storageKey, storageRange } from './keyspace.ts';
+import { RecentStates, type StateChange } from './recent-states.ts';
+import { StateReaders } from './state-readers.ts';
 
 const body = list(boundedBytes(1, MAX_TX_BYTES), MAX_BLOCK_TXS);
 /** Receipts are stored as they were hashed. One of 1,000 events is the largest: some 200 bytes for each. */
@@ -36,9 +38,6 @@ const encodedReceipts = list(boundedBytes(1, 512 * 1024), MAX_BLOCK_TXS + 1);
 /** Who was passed over as leader lately, as the next height's order of leaders needs it. */
 const leaderHistory = list(struct({ validator: uint(MAX_VALIDATORS - 1), height: uint() }), MAX_VALIDATORS);
 const txLocation = struct({ height: uint(), index: uint(MAX_BLOCK_TXS) });
-/** Names of state nodes, 10 bytes each. */
-const STATE_NODE_NAME_BYTES = 10;
-
 /** State nodes of the genesis and of the few blocks after it, when a node goes on with a snapshot. */
 const MAX_EARLY_NODES = 1_000_000;
 
@@ -57,14 +56,9 @@ export interface CommittedBlock {
   readonly nextValidators: ValidatorSet;
   /** For the next height. It is a function of the headers so far, kept so that a restart need not read them. */
   readonly leaders: LeaderHistory;
-  readonly state: {
-    /** `encodeRoot` of the tree after the block. */
-    readonly root: Uint8Array;
-    /** Named by their 10-byte keys. */
-    readonly newNodes: readonly { readonly key: Uint8Array; readonly bytes: Uint8Array }[];
-    /** Names of the nodes that the tree before used and this one does not, 10 bytes each. */
-    readonly staleNodes: readonly Uint8Array[];
-  };
+  readonly state: StateChange;
+  /** Whether the state goes to disk with the block; else it does with one of the next. */
+  readonly keepsState?: boolean;
 }
 
 /** A block that a node begins its chain with. */
@@ -85,15 +79,21 @@ export interface HeaderAt {
 export class ChainStore {
   readonly chainId: Hash;
   readonly genesis: Genesis;
+  /** Who reads old states. */
+  readonly readers = new StateReaders();
   readonly #kv: KeyValueStore;
+  readonly #recent: RecentStates;
   #head: HeaderAt;
+  /** Batches with states one after the other: a state relies on those before it. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** Use `openChainStore`. */
-  constructor(kv: KeyValueStore, genesis: Genesis, chainId: Hash, head: HeaderAt) {
+  constructor(kv: KeyValueStore, genesis: Genesis, chainId: Hash, head: HeaderAt, stateEvery: number) {
     this.#kv = kv;
     this.genesis = genesis;
     this.chainId = chainId;
     this.#head = head;
+    this.#recent = new RecentStates(this.readers, stateHeadOf(kv), stateEvery);
   }
 
   /** The last durable block. */
@@ -145,7 +145,18 @@ export class ChainStore {
     return bytes === undefined ? null : decodeTrusted(validatorSet, bytes, 'validator set');
   }
 
-  /** For the height after the head. */
+  /** Height of the last block whose state is on disk: the head, or one of the few before it. */
+  get stateHeight(): Height {
+    return this.#recent.stored;
+  }
+
+  get stateHead(): HeaderAt {
+    const found = this.headerAt(this.stateHeight);
+    assert(found !== null, 'the block of the stored state is missing');
+    return found;
+  }
+
+  /** For the height after `stateHeight`. */
   leaderHistory(): LeaderHistory {
     const bytes = this.#kv.getSync(storageKey.meta('leaders'));
     assert(bytes !== undefined, 'the database has no leader history');
@@ -165,10 +176,10 @@ export class ChainStore {
 
   /** Bytes of a state node by its name, 10 bytes. */
   stateNode(name: Uint8Array): Uint8Array | undefined {
-    return this.#kv.getSync(storageKey.stateNode(name));
+    return this.#recent.node(name) ?? this.#kv.getSync(storageKey.stateNode(name));
   }
 
-  /** Encoded root of the state after a block; null where there is none, or it was pruned. */
+  /** Encoded root of the state after a block; null where it is not on disk, not yet or not any more. */
   stateRootAt(height: Height): Uint8Array | null {
     return this.#kv.getSync(storageKey.stateRoot(height)) ?? null;
   }
@@ -179,19 +190,55 @@ export class ChainStore {
    * LevelDB begins a new log where the old one is full, and does not sync the old one's tail with it.
    * @throws EmrError STORAGE_FAILED: then the node must stop
    */
-  async commitBlocks(blocks: readonly CommittedBlock[]): Promise<void> {
-    let head = this.#head;
-    const writes: Write[] = [];
-    for (const committed of blocks) {
-      const { header, hash } = committed;
-      assert(header.height === head.header.height + 1, 'a block is committed on top of the head');
-      assert(equalBytes(header.parentHash, head.hash), 'a block is committed on its parent');
-      assert(committed.certificate !== null, 'a block is committed with its certificate');
-      for (const write of blockWrites(committed)) writes.push(write);
-      head = { header, hash };
-    }
-    await this.#kv.write(writes, { sync: true });
-    this.#head = head;
+  commitBlocks(blocks: readonly CommittedBlock[]): Promise<void> {
+    return this.#inTurn(async () => {
+      let head = this.#head;
+      const writes: Write[] = [];
+      for (const committed of blocks) {
+        const { header, hash } = committed;
+        assert(header.height === head.header.height + 1, 'a block is committed on top of the head');
+        assert(equalBytes(header.parentHash, head.hash), 'a block is committed on its parent');
+        assert(committed.certificate !== null, 'a block is committed with its certificate');
+        for (const write of blockWrites(committed)) writes.push(write);
+        this.#recent.add(header.height, committed.state);
+        if (committed.keepsState === true || this.#recent.isDue) this.#stateTo(writes, header.height, committed.leaders);
+        head = { header, hash };
+      }
+      await this.#kv.write(writes, { sync: true });
+      this.#recent.written();
+      this.#head = head;
+    });
+  }
+
+  /** A block of this store was executed again: its state is in memory as if it had just been committed. */
+  recall(height: Height, state: StateChange): void {
+    this.#recent.add(height, state);
+  }
+
+  /**
+   * Puts the state of the head on disk, so that whoever opens the store next need not execute anything.
+   * @param of the head, with the leader history for the height after it; another one is left alone
+   */
+  storeState({ height, leaders }: { readonly height: Height; readonly leaders: LeaderHistory }): Promise<void> {
+    return this.#inTurn(async () => {
+      if (height !== this.#head.header.height || height === this.#recent.stored) return;
+      const writes: Write[] = [];
+      this.#stateTo(writes, height, leaders);
+      await this.#kv.write(writes, { sync: true });
+      this.#recent.written();
+    });
+  }
+
+  #stateTo(writes: Write[], height: Height, leaders: LeaderHistory): void {
+    this.#recent.writesTo(writes);
+    assert(this.#recent.stored === height, 'the last state is that of the block');
+    for (const write of stateHeadWrites(height, leaders)) writes.push(write);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work, work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 
   async commitBlock(committed: CommittedBlock): Promise<void> {
@@ -222,7 +269,7 @@ export class ChainStore {
     const { header, hash } = committed;
     const { height } = header;
     assert(height > this.#head.header.height, 'a node goes forward to a snapshot');
-    const writes = blockWrites(committed);
+    const writes = [...blockWrites(committed), ...wholeStateWrites(committed)];
     writes.push({
       type: 'put',
       key: storageKey.validatorSet(header.validatorsHash),
@@ -239,8 +286,9 @@ export class ChainStore {
         { type: 'del', key: storageKey.stateStale(below) },
       );
     }
-    await this.#kv.write(writes, { sync: true });
+    await this.#inTurn(() => this.#kv.write(writes, { sync: true }));
     this.#head = { header, hash };
+    this.#recent.restart(height);
   }
 
   /** Names of all state nodes of versions before a height, 10 bytes each. For a chain of a few blocks. */
@@ -265,7 +313,7 @@ function readHeader(kv: KeyValueStore, height: Height): HeaderAt | null {
 }
 
 function blockWrites(committed: CommittedBlock): Write[] {
-  const { header, hash, block, certificate, state } = committed;
+  const { header, hash, block, certificate } = committed;
   const { height } = header;
   const writes: Write[] = [];
   const put = (key: Uint8Array, value: Uint8Array): number => writes.push({ type: 'put', key, value });
@@ -278,16 +326,28 @@ function blockWrites(committed: CommittedBlock): Write[] {
   put(storageKey.receipts(height), encode(encodedReceipts, committed.receipts));
   put(storageKey.heightByHash(hash), u64be(height));
   committed.txHashes.forEach((txHash, index) => put(storageKey.txIndex(txHash), encode(txLocation, { height, index })));
-  for (const node of state.newNodes) put(storageKey.stateNode(node.key), node.bytes);
-  put(storageKey.stateRoot(height), state.root);
-  if (state.staleNodes.length > 0) put(storageKey.stateStale(height), joined(state.staleNodes));
   const isNewSet = height === 0 || !equalBytes(header.validatorsHash, header.nextValidatorsHash);
   if (isNewSet && height > 0) put(storageKey.handover(height), new Uint8Array(0));
   if (isNewSet) put(storageKey.validatorSet(header.nextValidatorsHash), encode(validatorSet, committed.nextValidators));
-  const skipped = [...committed.leaders.skippedAt].map(([validator, at]) => ({ validator, height: at }));
-  put(storageKey.meta('leaders'), encode(leaderHistory, skipped));
   put(storageKey.meta('head'), u64be(height));
   return writes;
+}
+
+/** The state of a block that is the first of a chain here. */
+function wholeStateWrites({ header: { height }, leaders, state }: CommittedBlock): Write[] {
+  const recent = new RecentStates(new StateReaders(), height - 1, 1);
+  recent.add(height, state);
+  const writes: Write[] = [];
+  recent.writesTo(writes);
+  return [...writes, ...stateHeadWrites(height, leaders)];
+}
+
+function stateHeadWrites(height: Height, { skippedAt }: LeaderHistory): Write[] {
+  const skipped = [...skippedAt].map(([validator, at]) => ({ validator, height: at }));
+  return [
+    { type: 'put', key: storageKey.meta('leaders'), value: encode(leaderHistory, skipped) },
+    { type: 'put', key: storageKey.meta('stateHead'), value: u64be(height) },
+  ];
 }
 
 /** A header that hands over, kept without its block. */
@@ -310,13 +370,9 @@ function lowestBlockOf(kv: KeyValueStore): Height {
   return stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
 }
 
-function joined(names: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(names.length * STATE_NODE_NAME_BYTES);
-  names.forEach((name, index) => {
-    assert(name.length === STATE_NODE_NAME_BYTES, 'a state node has a name of 10 bytes');
-    bytes.set(name, index * STATE_NODE_NAME_BYTES);
-  });
-  return bytes;
+function stateHeadOf(kv: KeyValueStore): Height {
+  const stored = kv.getSync(storageKey.meta('stateHead'));
+  return stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
 }
 
 /** Headers below the head that opening reads, to see that they chain: more than a log tail that a bad disk loses. */
@@ -325,19 +381,23 @@ const CHECKED_HEADERS = 64;
 /**
  * Opens the chain in a database, or begins it there.
  * @param makeGenesis makes block 0 with its state; called only when the database is empty
+ * @param stateEvery the state goes to disk after so many blocks at most
  * @throws EmrError DATA_WRONG_CHAIN, DATA_NEWER_FORMAT, DATA_CORRUPT, STORAGE_FAILED
  */
 export async function openChainStore(
   kv: KeyValueStore,
   genesis: Genesis,
   makeGenesis: () => CommittedBlock,
+  stateEvery = 1,
 ): Promise<ChainStore> {
   const chainId = genesisHash(genesis);
   const format = kv.getSync(storageKey.meta('format'));
-  if (format === undefined)
-    return new ChainStore(kv, genesis, chainId, await begin(kv, genesis, chainId, makeGenesis()));
+  if (format === undefined) {
+    const first = await begin(kv, genesis, chainId, makeGenesis());
+    return new ChainStore(kv, genesis, chainId, first, stateEvery);
+  }
   const version = readU64be(format, 0);
-  if (version !== DATA_FORMAT) {
+  if (version !== DATA_FORMAT && version !== STATE_WITH_EACH_BLOCK) {
     throw new EmrError(
       'DATA_NEWER_FORMAT',
       `The data directory has format ${version}; this node reads format ${DATA_FORMAT}. Start the newer version that wrote it, or give this one an empty directory.`,
@@ -352,13 +412,28 @@ export async function openChainStore(
       { found: stored === undefined ? null : bytesToHex(stored), expected: bytesToHex(chainId) },
     );
   }
-  return new ChainStore(kv, genesis, chainId, wholeHead(kv));
+  if (version === STATE_WITH_EACH_BLOCK) await migrate(kv);
+  return new ChainStore(kv, genesis, chainId, wholeHead(kv), stateEvery);
+}
+
+/** Format 2 had the state of each block on disk. */
+const STATE_WITH_EACH_BLOCK = 2;
+
+async function migrate(kv: KeyValueStore): Promise<void> {
+  const head = kv.getSync(storageKey.meta('head'));
+  if (head === undefined) return;
+  const writes: Write[] = [
+    { type: 'put', key: storageKey.meta('stateHead'), value: head },
+    { type: 'put', key: storageKey.meta('format'), value: u64be(DATA_FORMAT) },
+  ];
+  await kv.write(writes, { sync: true });
 }
 
 async function begin(kv: KeyValueStore, genesis: Genesis, chainId: Hash, first: CommittedBlock): Promise<HeaderAt> {
   assert(first.header.height === 0 && equalBytes(first.header.chainId, chainId), 'a chain begins with its own block 0');
   const writes: Write[] = [
     ...blockWrites(first),
+    ...wholeStateWrites(first),
     { type: 'put', key: storageKey.meta('genesis'), value: encode(genesisCodec, genesis) },
     { type: 'put', key: storageKey.meta('chainId'), value: chainId },
     { type: 'put', key: storageKey.meta('format'), value: u64be(DATA_FORMAT) },
@@ -387,7 +462,9 @@ function wholeHead(kv: KeyValueStore): HeaderAt {
       height === 0 || kv.getSync(storageKey.certificate(height)) !== undefined,
       `block ${height} has no certificate`,
     );
-    assert(kv.getSync(storageKey.stateRoot(height)) !== undefined, `block ${height} has no state`);
+    const stateHead = stateHeadOf(kv);
+    assert(stateHead <= height, `the last state is that of block ${stateHead}, which is missing`);
+    assert(kv.getSync(storageKey.stateRoot(stateHead)) !== undefined, `block ${stateHead} has no state`);
     return head;
   } catch (cause) {
     if (!(cause instanceof InvariantError)) throw cause;

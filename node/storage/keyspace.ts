@@ -3,12 +3,12 @@
  * that a range is in order of height. Whoever adds a kind of entry adds it here, and raises `DATA_FORMAT` when an older
  * node could not live with it.
  */
-import { compareBytes, concatBytes, readU32be, readU64be, u32be, u64be, utf8 } from '../../common/bytes.ts';
+import { compareBytes, concatBytes, readU32be, readU64be, u32be, u64be, utf8, writeU32be } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import type { Hash, Height } from '../../common/protocol/primitives.ts';
 
 /** Version of this layout. A database of a newer one is refused; older ones are migrated or refused by `ChainStore`. */
-export const DATA_FORMAT = 2;
+export const DATA_FORMAT = 3;
 
 /** Namespace bytes. Never reuse one that was released. */
 const META = 0x01;
@@ -34,7 +34,16 @@ const RESTORE = 0x50;
 const key = (namespace: number, ...parts: readonly Uint8Array[]): Uint8Array =>
   concatBytes(Uint8Array.of(namespace), ...parts);
 
-export type MetaName = 'format' | 'chainId' | 'genesis' | 'head' | 'leaders' | 'prunedBelow' | 'lowestBlock';
+export type MetaName =
+  | 'format'
+  | 'chainId'
+  | 'genesis'
+  | 'head'
+  /** Height of the last state that is stored, and the leader history for the height after it. */
+  | 'stateHead'
+  | 'leaders'
+  | 'prunedBelow'
+  | 'lowestBlock';
 
 export const storageKey = {
   meta: (name: MetaName): Uint8Array => key(META, utf8(name)),
@@ -57,8 +66,20 @@ export const storageKey = {
     built.set(nodeKey, 1);
     return built;
   },
+  /** The same from its parts. */
+  stateNodeOf: (version: Height, sequence: number): Uint8Array => {
+    const built = new Uint8Array(11);
+    built[0] = STATE_NODE;
+    const high = Math.floor(version / 0x1_0000_0000);
+    built[1] = high >>> 8;
+    built[2] = high;
+    writeU32be(built, 3, version % 0x1_0000_0000);
+    writeU32be(built, 7, sequence);
+    return built;
+  },
+  /** After a block whose state is stored: not each one's is. */
   stateRoot: (height: Height): Uint8Array => key(STATE_ROOT, u64be(height)),
-  /** Names of the nodes that the block at this height made unreachable. */
+  /** Names of the nodes that the stored state of this height does not use, and the one stored before it does. */
   stateStale: (height: Height): Uint8Array => key(STATE_STALE, u64be(height)),
   /** A height whose state is kept, whatever is pruned around it. */
   statePin: (height: Height): Uint8Array => key(STATE_PIN, u64be(height)),
@@ -90,6 +111,8 @@ function prefixed(prefix: Uint8Array): { readonly gte: Uint8Array; readonly lt: 
 export const storageRange = {
   sidecarsOf: (height: Height) => prefixed(key(SIDECAR, u64be(height))),
   votedBlocks: () => prefixed(key(VOTED_BLOCK)),
+  /** Roots from one height to another, which is not included. */
+  stateRoots: (from: Height, before: Height) => ({ gte: key(STATE_ROOT, u64be(from)), lt: key(STATE_ROOT, u64be(before)) }),
   /** Lists of stale nodes, from one height to another, which is included. */
   stale: (from: Height, to: Height) => ({ gte: key(STATE_STALE, u64be(from)), lt: key(STATE_STALE, u64be(to + 1)) }),
   statePins: () => prefixed(key(STATE_PIN)),

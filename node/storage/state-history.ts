@@ -1,5 +1,5 @@
 /**
- * Which old versions of the state the database keeps: all from some height on, and those that are pinned below it.
+ * Which old versions of the state the database keeps: all that it has from some height on, and those that are pinned below it.
  * Deletes the nodes that none of them uses, a bounded number at a time. What the latest state uses is never touched: a
  * node is deleted only once a later block has left it behind.
  */
@@ -8,6 +8,7 @@ import { assert, EmrError } from '../../common/errors.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
 import type { Entry, KeyValueStore, Write } from './key-value-store.ts';
 import { heightOf, heldOf, storageKey, storageRange } from './keyspace.ts';
+import type { StateReaders } from './state-readers.ts';
 
 /** Names of state nodes, 10 bytes each: version and number. */
 const NAME_BYTES = 10;
@@ -28,8 +29,7 @@ export class StateHistory {
   /** Ascending. */
   #pins: readonly Height[];
   #prunedBelow: Height;
-  /** States that are being read, by height. Bounded by the readers, each of whom gives its own back. */
-  readonly #readers = new Map<Height, number>();
+  readonly #readers: StateReaders;
   /** A crash can lose a deletion and keep a later one: whether lists may lie below what is pruned. */
   #mayHaveLeftovers = true;
   /** Whether nodes may be held by pins and readers that are gone: looked for at the start, and after each that goes. */
@@ -38,13 +38,14 @@ export class StateHistory {
   #turn: Promise<unknown> = Promise.resolve();
 
   /** Use `openStateHistory`. */
-  constructor(kv: KeyValueStore, prunedBelow: Height, pins: readonly Height[]) {
+  constructor(kv: KeyValueStore, readers: StateReaders, prunedBelow: Height, pins: readonly Height[]) {
     this.#kv = kv;
+    this.#readers = readers;
     this.#prunedBelow = prunedBelow;
     this.#pins = pins;
   }
 
-  /** All states from this height on are there; below it, the pinned ones. */
+  /** No state from this height on has been pruned; below it, none but the pinned ones is left. */
   get prunedBelow(): Height {
     return this.#prunedBelow;
   }
@@ -56,15 +57,10 @@ export class StateHistory {
   /** Keeps a state while it is read: call the answer when that is over. Null when it is not there any more. */
   reading(height: Height): (() => void) | null {
     if (height < this.#prunedBelow && !this.#pins.includes(height)) return null;
-    this.#readers.set(height, (this.#readers.get(height) ?? 0) + 1);
-    let over = false;
+    const end = this.#readers.begin(height);
     return () => {
-      if (over) return;
-      over = true;
-      const left = (this.#readers.get(height) as number) - 1;
       this.#mayHold = true;
-      if (left === 0) this.#readers.delete(height);
-      else this.#readers.set(height, left);
+      end();
     };
   }
 
@@ -114,7 +110,7 @@ export class StateHistory {
 
   /** What must stay below the heights that all stay. Ascending. */
   #kept(): readonly Height[] {
-    return [...new Set([...this.#pins, ...this.#readers.keys()])].sort((a, b) => a - b);
+    return [...new Set([...this.#pins, ...this.#readers.heights])].sort((a, b) => a - b);
   }
 
   /** Nodes of pins that were released: deleted, or left to another pin that uses them too. */
@@ -143,7 +139,7 @@ export class StateHistory {
 
   async #prune(keepFrom: Height): Promise<boolean> {
     const from = this.#prunedBelow;
-    const readers = [...this.#readers.keys()].filter((height) => height >= from);
+    const readers = this.#readers.heights.filter((height) => height >= from);
     const limit = Math.min(keepFrom, ...readers);
     if (limit <= from) return false;
     let until = Math.min(limit, from + MAX_STEP_HEIGHTS);
@@ -163,9 +159,8 @@ export class StateHistory {
       if (!isWhole) break;
     }
     writes.push({ type: 'put', key: storageKey.meta('prunedBelow'), value: u64be(until) });
-    for (let height = from; height < until; height += 1) {
-      if (!this.#pins.includes(height)) writes.push({ type: 'del', key: storageKey.stateRoot(height) });
-    }
+    const roots = await this.#kv.scan({ ...storageRange.stateRoots(from, until), limit: MAX_STEP_HEIGHTS });
+    for (const { key } of roots) if (!this.#pins.includes(heightOf(key))) writes.push({ type: 'del', key });
     this.#prunedBelow = until;
     this.#mayHaveLeftovers &&= lists.some(({ key }) => heightOf(key) < from);
     await this.#kv.write(writes, { sync: false });
@@ -214,13 +209,17 @@ function joined(before: Uint8Array, names: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** Reads what is kept, and what is pinned. */
-export async function openStateHistory(kv: KeyValueStore): Promise<StateHistory> {
+/**
+ * Reads what is kept, and what is pinned.
+ * @param readers those of the chain store
+ */
+export async function openStateHistory(kv: KeyValueStore, readers: StateReaders): Promise<StateHistory> {
   const stored = kv.getSync(storageKey.meta('prunedBelow'));
   const prunedBelow = stored === undefined ? 0 : (readU64be(stored, 0) ?? 0);
   const pins = await kv.scan({ ...storageRange.statePins(), limit: MAX_PINS + 1 });
   return new StateHistory(
     kv,
+    readers,
     prunedBelow,
     pins.map(({ key }) => heightOf(key)),
   );

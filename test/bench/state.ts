@@ -243,7 +243,7 @@ async function open(
     (await kv.scan({ gte: Uint8Array.of(0), lt: Uint8Array.of(255), limit: 1 })).length === 0;
   const first = isNew ? await writeHospitalState(kv, state) : undefined;
   const store = await openChainStore(kv, state.genesis, () => first as never);
-  const history = await openStateHistory(kv);
+  const history = await openStateHistory(kv, store.readers);
   const prune = async (): Promise<void> => {
     const keepFrom = store.head.header.height - KEEP_STATES;
     if (keepFrom > 0) while (await history.step(keepFrom));

@@ -27,7 +27,7 @@ export class Cluster {
   /** By index of the validator set; undefined where none runs. */
   readonly running: (RunningNode | undefined)[];
   /** For nodes that are started from now on. */
-  options: Pick<NodeOptions, 'keepStates' | 'snapshots' | 'log' | 'disk'> = {};
+  options: Pick<NodeOptions, 'keepStates' | 'snapshots' | 'log' | 'disk'> = { keepStates: 512 };
   /** How far the clocks of nodes that are started from now on are ahead. */
   skewMs = 0;
 

@@ -17,7 +17,8 @@ import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { decodeCertifiedBlock } from '../../node/host/wire.ts';
 import type { Member } from '../../node/network/types.ts';
 import { endsWithin, middleOf } from '../../node/snapshot/key-range.ts';
-import { isSnapshotHeight, SnapshotKeeper } from '../../node/snapshot/snapshot-keeper.ts';
+import { isSnapshotHeight } from '../../node/snapshot/snapshot-heights.ts';
+import { SnapshotKeeper } from '../../node/snapshot/snapshot-keeper.ts';
 import { SnapshotServer } from '../../node/snapshot/snapshot-server.ts';
 import { TrustChain } from '../../node/snapshot/trust-chain.ts';
 import {
@@ -166,7 +167,7 @@ async function chainOf(blocks: number) {
   const kv = new SimulatedDisk().open();
   const store = await openChainStore(kv, net.genesis, () => genesisBlock(net.genesis));
   const executor = Executor.open(store);
-  const history = await openStateHistory(kv);
+  const history = await openStateHistory(kv, store.readers);
   const grow = async (more: number, onBlock: () => void = () => {}): Promise<void> => {
     for (let block = 0; block < more; block += 1) {
       await commitOne(net, store, executor, [enrolPatient(net)]);
@@ -178,13 +179,14 @@ async function chainOf(blocks: number) {
 }
 
 t.test('snapshots are made by themselves at multiples, the latest are kept, and what is fetched stays', async (t) => {
-  const { executor, history, grow } = await chainOf(0);
+  const { store, executor, history, grow } = await chainOf(0);
   const inUse = new Set<number>();
   const failures: unknown[] = [];
   const keeper = new SnapshotKeeper({
     settings: { everyBlocks: 3, keep: 2 },
     history,
     head: () => executor.head,
+    hasState: (height) => store.stateRootAt(height) !== null,
     isInUse: (height) => inUse.has(height),
     changed: () => {},
     failed: (error) => failures.push(error),

@@ -27,7 +27,7 @@ interface Chain {
 async function open(disk = new SimulatedDisk()): Promise<Chain> {
   const kv = disk.open();
   const store = await openChainStore(kv, net.genesis, () => genesisBlock(net.genesis));
-  return { disk, kv, store, executor: Executor.open(store), history: await openStateHistory(kv) };
+  return { disk, kv, store, executor: Executor.open(store), history: await openStateHistory(kv, store.readers) };
 }
 
 async function grow({ store, executor }: Chain, blocks: number): Promise<void> {
