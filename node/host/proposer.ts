@@ -11,6 +11,12 @@ import type { DueWatch } from './due.ts';
  * machine that is short of it would else make small blocks, whose own cost then takes what is left.
  */
 const EXECUTION_BUDGET_MS = 30;
+/**
+ * Where more waits, a block takes a share of it: a block costs each replica some 10 ms whatever is in it, and while many wait
+ * nobody is served sooner by small ones. At most so much of the time that a leader has before it is replaced.
+ */
+const BACKLOG_SHARE = 1 / 4;
+const VIEW_SHARE = 1 / 8;
 /** However slow the machine seems for a moment, a block takes at least so many transactions. */
 export const MIN_CANDIDATES = 64;
 /** First guess for one transaction, with its part of the state's hashing. */
@@ -49,8 +55,9 @@ export class Proposer {
       if (executor.head.height + 1 !== at.height) return null;
       const timestampMs = Math.max(at.minTimestampMs, clock.nowMs());
       const stateIsDue = due.stateIsDue(timestampMs);
-      const { maxBlockTxs, maxBlockBytes } = executor.head.params;
-      const candidates = mempool.candidates(Math.min(maxBlockTxs, this.#limit()), maxBlockBytes);
+      const { maxBlockTxs, maxBlockBytes, viewTimeoutMs } = executor.head.params;
+      const limit = this.#limit(mempool.size, viewTimeoutMs * VIEW_SHARE);
+      const candidates = mempool.candidates(Math.min(maxBlockTxs, limit), maxBlockBytes);
       if (candidates.length === 0 && !stateIsDue) return null;
       const startedMs = this.#ports.processorMs();
       const built = await executor.build({ view: at.view, proposer: address, timestampMs, candidates });
@@ -61,8 +68,11 @@ export class Proposer {
     return null;
   }
 
-  #limit(): number {
-    return Math.max(MIN_CANDIDATES, Math.floor(EXECUTION_BUDGET_MS / this.#msPerTx));
+  /** @param mostMs of execution */
+  #limit(waiting: number, mostMs: number): number {
+    const shareMs = Math.min(mostMs, waiting * this.#msPerTx * BACKLOG_SHARE);
+    const budgetMs = Math.max(EXECUTION_BUDGET_MS, shareMs);
+    return Math.max(MIN_CANDIDATES, Math.floor(budgetMs / this.#msPerTx));
   }
 
   #learn(txs: number, tookMs: number): void {
