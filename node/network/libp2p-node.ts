@@ -11,6 +11,7 @@ import { identify } from '@libp2p/identify';
 import type { Libp2p } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
+import { spareExceptions } from './noise-frames.ts';
 import { parsePeerKey } from './peer-key.ts';
 import { spareWindowUpdates } from './yamux-windows.ts';
 
@@ -42,6 +43,7 @@ export interface MembersOnlyNodeOptions {
 export function createMembersOnlyNode(options: MembersOnlyNodeOptions): Promise<MembersOnlyNode> {
   const { refuses } = options;
   spareWindowUpdates();
+  spareExceptions();
   return createLibp2p({
     start: false,
     privateKey: parsePeerKey(options.peerSecret).key,
