@@ -193,7 +193,8 @@ export const nodeConfigSchema: Schema = {
       },
       keepStates: {
         type: 'integer',
-        description: 'Without `archive`: states after this many of the last blocks are kept, and some more.',
+        description:
+          'Without `archive`: of so many of the last blocks the states are kept that came to disk (each 32nd at least).',
         minimum: 16,
         maximum: 10_000_000,
         default: 512,

@@ -137,8 +137,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   const executor = Executor.open(
     store,
     // A snapshot that is asked for begins at a state that is on disk: there always is a late one.
-    (head) =>
-      isRegularSnapshot(head, snapshotSettings.everyBlocks) || isRegularSnapshot(head, MAX_UNWRITTEN_BLOCKS),
+    (head) => isRegularSnapshot(head, snapshotSettings.everyBlocks) || isRegularSnapshot(head, MAX_UNWRITTEN_BLOCKS),
   );
   const { chainId } = store;
   const verifier = new Verifier(options.engine, {

@@ -201,7 +201,8 @@ export class ChainStore {
         assert(committed.certificate !== null, 'a block is committed with its certificate');
         for (const write of blockWrites(committed)) writes.push(write);
         this.#recent.add(header.height, committed.state);
-        if (committed.keepsState === true || this.#recent.isDue) this.#stateTo(writes, header.height, committed.leaders);
+        if (committed.keepsState === true || this.#recent.isDue)
+          this.#stateTo(writes, header.height, committed.leaders);
         head = { header, hash };
       }
       await this.#kv.write(writes, { sync: true });

@@ -112,7 +112,10 @@ export const storageRange = {
   sidecarsOf: (height: Height) => prefixed(key(SIDECAR, u64be(height))),
   votedBlocks: () => prefixed(key(VOTED_BLOCK)),
   /** Roots from one height to another, which is not included. */
-  stateRoots: (from: Height, before: Height) => ({ gte: key(STATE_ROOT, u64be(from)), lt: key(STATE_ROOT, u64be(before)) }),
+  stateRoots: (from: Height, before: Height) => ({
+    gte: key(STATE_ROOT, u64be(from)),
+    lt: key(STATE_ROOT, u64be(before)),
+  }),
   /** Lists of stale nodes, from one height to another, which is included. */
   stale: (from: Height, to: Height) => ({ gte: key(STATE_STALE, u64be(from)), lt: key(STATE_STALE, u64be(to + 1)) }),
   statePins: () => prefixed(key(STATE_PIN)),

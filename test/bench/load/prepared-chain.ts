@@ -20,6 +20,7 @@ import { type ExecutedBlock, Executor } from '../../../node/execution/executor.t
 import { genesisBlock } from '../../../node/execution/genesis-block.ts';
 import { type ChainStore, openChainStore } from '../../../node/storage/chain-store.ts';
 import type { KeyValueStore } from '../../../node/storage/key-value-store.ts';
+import { MAX_UNWRITTEN_BLOCKS } from '../../../node/storage/recent-states.ts';
 import { applyWrites, encodeRoot, nodeKey } from '../../../vm/state-tree/index.ts';
 import type { CheckedTransaction, StateWrite } from '../../../vm/types.ts';
 
@@ -36,8 +37,13 @@ export class PreparedChain {
 
   /** @param validators keys in the order of the genesis' set */
   static async open(kv: KeyValueStore, genesis: Genesis, validators: readonly Sm2Signer[]): Promise<PreparedChain> {
-    const store = await openChainStore(kv, genesis, () => genesisBlock(genesis));
+    const store = await openChainStore(kv, genesis, () => genesisBlock(genesis), MAX_UNWRITTEN_BLOCKS);
     return new PreparedChain(store, Executor.open(store), validators.slice(0, quorumSize(validators.length)));
+  }
+
+  /** Leaves the database as a node that was stopped does. */
+  async close(): Promise<void> {
+    await this.store.storeState(this.executor.head);
   }
 
   get timestampMs(): number {
@@ -100,6 +106,7 @@ export class PreparedChain {
       nextValidators: head.validators,
       leaders: head.leaders,
       state: { root: encodeRoot(root), newNodes, staleNodes: staleNodes.map(nodeKey) },
+      keepsState: true,
     });
     executor.reopen(store);
   }
