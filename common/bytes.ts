@@ -128,11 +128,16 @@ export function u32be(value: number): Uint8Array {
 
 /** 8 bytes, big-endian, of a safe integer (at most 2^53 - 1). */
 export function u64be(value: number): Uint8Array {
-  assert(Number.isSafeInteger(value) && value >= 0, 'u64be: not a safe non-negative integer');
   const bytes = new Uint8Array(8);
-  writeU32be(bytes, 0, Math.floor(value / TWO_32));
-  writeU32be(bytes, 4, value % TWO_32);
+  writeU64be(bytes, 0, value);
   return bytes;
+}
+
+/** A safe integer of at least 0, in 8 bytes. */
+export function writeU64be(target: Uint8Array, offset: number, value: number): void {
+  assert(Number.isSafeInteger(value) && value >= 0, 'writeU64be: not a safe non-negative integer');
+  writeU32be(target, offset, Math.floor(value / TWO_32));
+  writeU32be(target, offset + 4, value % TWO_32);
 }
 
 export function writeU32be(target: Uint8Array, offset: number, value: number): void {

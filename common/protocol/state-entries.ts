@@ -5,7 +5,7 @@
  * A key is one namespace byte and fixed-width or length-prefixed parts, so that no key is a prefix of another and the
  * entries of one parent form one contiguous range. Integers are big-endian: ranges are in order of number or time.
  */
-import { concatBytes, u32be, u64be, utf8 } from '../bytes.ts';
+import { u32be, utf8, writeU64be } from '../bytes.ts';
 import { bool, list, nullable, oneOf, struct, text, type TypeOf, uint } from '../codec.ts';
 import { chainParams } from './chain-params.ts';
 import { memberAddresses } from './member.ts';
@@ -33,11 +33,55 @@ import { accessRequest, accountKind, amendment, proposal, recordContent } from '
 import { type VoteKind, VOTE_KINDS } from './signing.ts';
 import { validator, validatorSet } from './validator-set.ts';
 
-const ns = (byte: number, ...parts: readonly Uint8Array[]): Uint8Array => concatBytes(Uint8Array.of(byte), ...parts);
-const prefixed = (value: string): Uint8Array => {
-  const encoded = utf8(value);
-  return concatBytes(Uint8Array.of(encoded.length), encoded);
-};
+const NOTHING: Uint8Array = new Uint8Array(0);
+
+/** For parts of a few dozen bytes, for which `set` costs more. */
+function put(key: Uint8Array, at: number, part: Uint8Array): void {
+  for (let index = 0; index < part.length; index++) key[at + index] = part[index] as number;
+}
+
+/** A namespace and at most four parts: keys are made by the thousand, so none of it needs an array beside the key. */
+function ns(byte: number, first = NOTHING, second = NOTHING, third = NOTHING, fourth = NOTHING): Uint8Array {
+  const secondAt = 1 + first.length;
+  const thirdAt = secondAt + second.length;
+  const fourthAt = thirdAt + third.length;
+  const key = new Uint8Array(fourthAt + fourth.length);
+  key[0] = byte;
+  put(key, 1, first);
+  put(key, secondAt, second);
+  put(key, thirdAt, third);
+  put(key, fourthAt, fourth);
+  return key;
+}
+
+/** A namespace, a part, a height or a time in 8 bytes, and at most two parts after it. */
+function nsAt(byte: number, before: Uint8Array, at: number, after: Uint8Array, last = NOTHING): Uint8Array {
+  const integerAt = 1 + before.length;
+  const afterAt = integerAt + 8;
+  const lastAt = afterAt + after.length;
+  const key = new Uint8Array(lastAt + last.length);
+  key[0] = byte;
+  put(key, 1, before);
+  writeU64be(key, integerAt, at);
+  put(key, afterAt, after);
+  put(key, lastAt, last);
+  return key;
+}
+
+const withLength = (part: Uint8Array): Uint8Array => ns(part.length, part);
+
+/** The UTF-8 of a text after its length in one byte. Ids and names are ASCII, for which no encoder is needed. */
+function prefixed(value: string): Uint8Array {
+  const bytes = new Uint8Array(1 + value.length);
+  bytes[0] = value.length;
+  for (let index = 0; index < value.length; index++) {
+    const unit = value.charCodeAt(index);
+    if (unit > 0x7f) return withLength(utf8(value));
+    bytes[index + 1] = unit;
+  }
+  return bytes;
+}
+
 const NO_DEPARTMENT = new Uint8Array(32);
 
 /** Kinds of deadline that block time brings about. */
@@ -53,6 +97,10 @@ export const DEADLINE_KINDS = [
   'amendment',
 ] as const;
 export type DeadlineKind = (typeof DEADLINE_KINDS)[number];
+
+/** The byte of each kind, by its place in its list. */
+const DEADLINE_KIND_BYTES = DEADLINE_KINDS.map((_, index) => Uint8Array.of(index));
+const VOTE_KIND_BYTES = VOTE_KINDS.map((_, index) => Uint8Array.of(index));
 
 export const stateKey = {
   params: (): Uint8Array => ns(0x01),
@@ -71,7 +119,7 @@ export const stateKey = {
   /** State roots of the last blocks, kept while a candidacy is open. */
   recentRoots: (): Uint8Array => ns(0x09),
   evidence: (of: Address, at: Height, vote: VoteKind): Uint8Array =>
-    ns(0x0b, of, u64be(at), Uint8Array.of(VOTE_KINDS.indexOf(vote))),
+    nsAt(0x0b, of, at, VOTE_KIND_BYTES[VOTE_KINDS.indexOf(vote)] as Uint8Array),
   /** Peer ids in use. */
   peer: (id: string): Uint8Array => ns(0x0c, prefixed(id)),
   organisation: (id: OrgId): Uint8Array => ns(0x10, prefixed(id)),
@@ -91,27 +139,27 @@ export const stateKey = {
   openAmendment: (ref: Hash, org: OrgId): Uint8Array => ns(0x23, ref, prefixed(org)),
   record: (id: Hash): Uint8Array => ns(0x30, id),
   recordVersion: (id: Hash, version: number): Uint8Array => ns(0x31, id, u32be(version)),
-  recordByOwner: (owner: Address, createdMs: TimeMs, id: Hash): Uint8Array => ns(0x32, owner, u64be(createdMs), id),
+  recordByOwner: (owner: Address, createdMs: TimeMs, id: Hash): Uint8Array => nsAt(0x32, owner, createdMs, id),
   storageUsed: (org: OrgId): Uint8Array => ns(0x33, prefixed(org)),
   /** Present if `writer` wrote some record of `owner`. */
   author: (owner: Address, writer: Address): Uint8Array => ns(0x34, owner, writer),
   request: (hash: Hash): Uint8Array => ns(0x40, hash),
-  requestByRecord: (recordId: Hash, at: Height, hash: Hash): Uint8Array => ns(0x41, recordId, u64be(at), hash),
+  requestByRecord: (recordId: Hash, at: Height, hash: Hash): Uint8Array => nsAt(0x41, recordId, at, hash),
   /** One entry for each person's decision on a request. */
   decision: (requestHash: Hash, account: Address): Uint8Array => ns(0x42, requestHash, account),
   /** Pending requests of one person: `person` is the person tag (32 bytes), or the account id of who has none (20). */
-  openRequests: (person: Uint8Array): Uint8Array => ns(0x43, Uint8Array.of(person.length), person),
+  openRequests: (person: Uint8Array): Uint8Array => ns(0x43, withLength(person)),
   delivery: (requestHash: Hash): Uint8Array => ns(0x44, requestHash),
   /** One entry for each grant that was neither revoked nor has ended: who may read a record now is one range. */
   grant: (recordId: Hash, requester: Address, requestHash: Hash): Uint8Array =>
     ns(0x45, recordId, requester, requestHash),
   /** The audit trail of a record, in order. */
-  audit: (recordId: Hash, at: Height, sequence: number): Uint8Array => ns(0x48, recordId, u64be(at), u32be(sequence)),
+  audit: (recordId: Hash, at: Height, sequence: number): Uint8Array => nsAt(0x48, recordId, at, u32be(sequence)),
   deadline: (at: TimeMs, kind: DeadlineKind, id: Hash): Uint8Array =>
-    ns(0x50, u64be(at), Uint8Array.of(DEADLINE_KINDS.indexOf(kind)), id),
+    nsAt(0x50, NOTHING, at, DEADLINE_KIND_BYTES[DEADLINE_KINDS.indexOf(kind)] as Uint8Array, id),
   /** Replay set, in buckets of time: pruned by block time from the low end. */
   replay: (validUntilMs: TimeMs, account: Address, nonce: Uint8Array): Uint8Array =>
-    ns(0x60, u64be(validUntilMs), account, nonce),
+    nsAt(0x60, NOTHING, validUntilMs, account, nonce),
   proposal: (id: Hash): Uint8Array => ns(0x70, id),
   vote: (proposalId: Hash, org: OrgId): Uint8Array => ns(0x71, proposalId, prefixed(org)),
   /** Proposals of an organisation that are open or wait for their effect. */
