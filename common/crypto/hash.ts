@@ -13,12 +13,14 @@
 import { bytesToBigint, utf8, writeU32be } from '../bytes.ts';
 import { assert } from '../errors.ts';
 import { SM3_BYTES, Sm3 } from './sm3.ts';
+import { LaneMessages, sharedSm3Lanes } from './sm3-lanes/lanes.ts';
 
 /** Order of the group of sm2p256v1 (GB/T 32918.5). */
 export const SM2_ORDER = 0xfffffffeffffffffffffffffffffffff7203df6b21c6052b53bbf40939d54123n;
 
 const DOMAIN_PREFIX = 'EMRT1/';
 const WIDE_BYTES = 48;
+const EMPTY = new Uint8Array(0);
 
 // Domains are literals in the source, some dozens of them: the bound only stops a caller who builds them from input.
 const DOMAIN_CACHE_LIMIT = 512;
@@ -79,6 +81,36 @@ export function tlv(domain: string, ...fields: readonly Uint8Array[]): Uint8Arra
 /** SM3 of TLV(domain, fields), 32 bytes. Never builds the encoding: it is hashed as it is read. */
 export function H(domain: string, ...fields: readonly Uint8Array[]): Uint8Array {
   return absorbTlv(domain, fields).digest();
+}
+
+/** From so many values on, `hashEach` hashes them in lanes. */
+const LANES_FROM_VALUES = 4;
+
+/** `H(domain, value)` of each of the values, in their order, 32 bytes each: many of them together where there are lanes. */
+export function hashEach(domain: string, values: readonly Uint8Array[]): Uint8Array[] {
+  const inLanes = values.length < LANES_FROM_VALUES ? null : hashInLanes(domain, values);
+  return inLanes ?? values.map((value) => H(domain, value));
+}
+
+/** @returns null when there are no lanes, or no room in them for all of it */
+function hashInLanes(domain: string, values: readonly Uint8Array[]): Uint8Array[] | null {
+  const lanes = sharedSm3Lanes();
+  if (lanes === null) return null;
+  const digestsAt = lanes.take(values.length * SM3_BYTES);
+  if (digestsAt === 0) return null;
+  // TLV up to the length of the value, which is its last 4 bytes.
+  const head = tlv(domain, EMPTY);
+  const messages = new LaneMessages(lanes);
+  for (let index = 0; index < values.length; index++) {
+    const value = values[index] as Uint8Array;
+    writeU32be(head, head.length - 4, value.length);
+    if (!messages.add(head, value, digestsAt + index * SM3_BYTES)) return null;
+  }
+  messages.hash();
+  return values.map((_, index) => {
+    const at = digestsAt + index * SM3_BYTES;
+    return lanes.bytes.slice(at, at + SM3_BYTES);
+  });
 }
 
 /** Key derivation function of GB/T 32918.4 over SM3. `lengthBytes` of output, at most 2^32 - 1. */

@@ -20,7 +20,7 @@ import {
   union,
 } from '../codec.ts';
 import { accept, type Verdict } from '../errors.ts';
-import { H } from '../crypto/hash.ts';
+import { H, hashEach } from '../crypto/hash.ts';
 import { MAX_BLOB_SIZE_BYTES } from '../unixfs-layout.ts';
 import { chainParams } from './chain-params.ts';
 import { complaint, dealing, point, proof, releaseShareBytes, thresholdCapsule } from './custody.ts';
@@ -251,6 +251,8 @@ export type SignedTransaction = TypeOf<typeof signedTransaction>;
 
 /** Identity of a transaction: hash of its full signed bytes. */
 export const txHash = (signedBytes: Uint8Array): Hash => H('signedtx', signedBytes);
+/** `txHash` of each of many, in their order. */
+export const txHashes = (signedBytes: readonly Uint8Array[]): Hash[] => hashEach('signedtx', signedBytes);
 export const sidecarHash = (bytesOf: Uint8Array): Hash => H('sidecar', bytesOf);
 export const requestHashOf = (chainId: Hash, request: AccessRequest): Hash =>
   H('request', chainId, encode(accessRequest, request));

@@ -16,6 +16,7 @@ import {
   sidecarHash,
   sidecarHashOf,
   txHash,
+  txHashes,
 } from '../../common/protocol/transaction.ts';
 import { obligations } from '../../vm/index.ts';
 import type { CheckedTransaction, Obligation } from '../../vm/types.ts';
@@ -39,8 +40,22 @@ export interface NamedTransaction extends RawTransaction {
 
 export function named(raw: RawTransaction | NamedTransaction): NamedTransaction {
   if ('key' in raw) return raw;
-  const hash = txHash(raw.bytes);
-  return { bytes: raw.bytes, sidecar: raw.sidecar, hash, key: hashKey(hash) };
+  return naming(raw, txHash(raw.bytes));
+}
+
+const naming = ({ bytes, sidecar }: RawTransaction, hash: Hash): NamedTransaction => ({
+  bytes,
+  sidecar,
+  hash,
+  key: hashKey(hash),
+});
+
+/** `named` of each: those of a block are hashed together. */
+function allNamed(raws: readonly (RawTransaction | NamedTransaction)[]): readonly NamedTransaction[] {
+  const unnamed = raws.filter((raw) => !('key' in raw));
+  const hashes = txHashes(unnamed.map(({ bytes }) => bytes));
+  let next = 0;
+  return raws.map((raw) => ('key' in raw ? raw : naming(raw, hashes[next++] as Hash)));
 }
 
 /**
@@ -79,7 +94,7 @@ export class TransactionChecker {
     raws: readonly (RawTransaction | NamedTransaction)[],
     priority: Priority,
   ): Promise<Verdict<CheckedTransaction>[]> {
-    const txs = raws.map(named);
+    const txs = allNamed(raws);
     const verdicts: (Verdict<CheckedTransaction> | undefined)[] = txs.map(() => undefined);
     const keys = txs.map(({ key }) => key);
     for (let round = 0; round < MAX_WAITS; round += 1) {
@@ -114,8 +129,9 @@ export class TransactionChecker {
    * catches up need not spend on them what blocks it at full load. Sidecars may have been erased.
    */
   decodeCertified(block: Block): Verdict<readonly CheckedTransaction[]> {
+    const hashes = txHashes(block.txs);
     const verdicts = block.txs.map((bytes, index): Verdict<CheckedTransaction> => {
-      const hash = txHash(bytes);
+      const hash = hashes[index] as Hash;
       const known = this.#known(hashKey(hash));
       const decoded = known === undefined ? decodeTransaction(bytes, hash) : accept(known);
       if (!decoded.ok) return decoded;

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import smCrypto from 'sm-crypto';
 import t from 'tap';
 import * as bytes from '../../common/bytes.ts';
-import { H, SM2_ORDER, hq, kdf, kdfTlv, tlv } from '../../common/crypto/hash.ts';
-import { blocksOf, createSm3Lanes, MAX_LANES_BYTES } from '../../common/crypto/sm3-lanes/lanes.ts';
+import { H, SM2_ORDER, hashEach, hq, kdf, kdfTlv, tlv } from '../../common/crypto/hash.ts';
+import { blocksOf, createSm3Lanes, MAX_LANES_BYTES, sharedSm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { Sm3, hmacSm3, sm3 } from '../../common/crypto/sm3.ts';
 import { InvariantError } from '../../common/errors.ts';
 
@@ -151,6 +151,34 @@ t.test('TLV, H, KDF, Hq', async (t) => {
     t.same(tlv('label', ...fields.slice(1)), label);
     const keyCheck = H('keycheck', fields[2]!, fields[3]!, hexToBytes(vectors.keyCheck.k)).subarray(0, 16);
     t.equal(bytesToHex(keyCheck), vectors.keyCheck.out);
+  });
+
+  t.test('many values have the hashes that they have one by one', async (t) => {
+    for (const count of [...Array.from({ length: 71 }, (_, index) => index), 300, 700]) {
+      for (const domain of [
+        'signedtx',
+        'd',
+        'domain of more than one block of sixty-four bytes, as none of the protocol is',
+      ]) {
+        const values = Array.from({ length: count }, (_, index) => sample((index * 37) % 500, index));
+        const hashes = hashEach(domain, values).map(bytesToHex);
+        const expected = values.map((value) => bytesToHex(H(domain, value)));
+        if (hashes.join() !== expected.join()) t.same(hashes, expected, `${count} in ${domain}`);
+      }
+    }
+    const kept = hashEach('d', [1, 2, 3, 4, 5].map(u32be));
+    sharedSm3Lanes()!.bytes.fill(0xff, sharedSm3Lanes()!.take(4_096));
+    t.same(
+      kept,
+      [1, 2, 3, 4, 5].map((value) => H('d', u32be(value))),
+      'hashes outlast the memory of the lanes',
+    );
+    const large = new Uint8Array(MAX_LANES_BYTES / 4);
+    t.same(
+      hashEach('d', [large, large, large, large]),
+      new Array(4).fill(H('d', large)),
+      'more than there is room for',
+    );
   });
 
   t.test('H and Hq hash the encoding that tlv builds', async (t) => {

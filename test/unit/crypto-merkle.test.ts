@@ -3,6 +3,7 @@ import t from 'tap';
 import { bytesToHex, concatBytes, u32be, utf8 } from '../../common/bytes.ts';
 import { H } from '../../common/crypto/hash.ts';
 import { merkleLeaf, merkleProof, merkleRoot, merkleRootOfHashes, merkleVerify } from '../../common/crypto/merkle.ts';
+import { MAX_LANES_BYTES } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { InvariantError } from '../../common/errors.ts';
 
 const native = (...parts: Uint8Array[]): Uint8Array =>
@@ -31,6 +32,33 @@ t.test('roots follow RFC 6962', async (t) => {
     t.same(merkleRootOfHashes(leaves.map(merkleLeaf)), root);
   }
   t.not(bytesToHex(merkleRoot([new Uint8Array(0)])), bytesToHex(merkleRoot([])), 'one empty entry is not no entry');
+});
+
+t.test('roots of long lists, and of entries of all lengths, are those of the tree hashed node by node', async (t) => {
+  for (const size of [...Array.from({ length: 71 }, (_, index) => index), 127, 128, 129, 300, 511, 777]) {
+    for (const [least, step] of [
+      [0, 1],
+      [50, 7],
+      [118, 1],
+      [400, 61],
+    ] as const) {
+      const leaves = Array.from({ length: size }, (_, index) =>
+        new Uint8Array(least + ((index * step) % 450)).fill(index + size),
+      );
+      const expected = bytesToHex(merkleRootOfHashes(leaves.map(merkleLeaf)));
+      const root = bytesToHex(merkleRoot(leaves));
+      if (root !== expected) t.equal(root, expected, `${size} leaves from ${least} bytes`);
+    }
+  }
+  const leaves = Array.from({ length: 300 }, (_, index) => utf8(`${index} `.repeat(index % 90)));
+  t.same(merkleRoot(leaves), reference(leaves));
+});
+
+t.test('a list that the lanes have no room for', async (t) => {
+  const leaf = new Uint8Array(MAX_LANES_BYTES / 4).fill(7);
+  const leaves = [leaf, leaf, leaf, leaf, Uint8Array.of(1)];
+  t.same(merkleRoot(leaves), reference(leaves));
+  t.same(merkleRoot(list(9)), reference(list(9)), 'the next one has them again');
 });
 
 t.test('every entry has a proof, and a proof proves nothing else', async (t) => {

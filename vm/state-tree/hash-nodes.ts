@@ -4,7 +4,7 @@
  * of its parent. What is hashed is defined in common/protocol/state-tree.ts, and `hashOf` does the same one by one.
  */
 
-import { blocksOf, createSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
+import { blocksOf, sharedSm3Lanes, type Sm3Lanes } from '../../common/crypto/sm3-lanes/lanes.ts';
 import { INNER_ENCODING, LEAF_ENCODING_HEAD } from '../../common/protocol/state-tree.ts';
 import { copyBytes, OUTER, outerAt, pageBit, pageChild, pageOfBit, REF_HASH_AT, type StoredPage } from './node.ts';
 import type { Inner, Leaf, Node, Origin } from './tree.ts';
@@ -26,19 +26,15 @@ const INNER_BLANK = ((): Uint8Array => {
   return blank;
 })();
 
-// Made by the first batch; undefined before it. All hashing is synchronous: one set of lanes does.
-let shared: Sm3Lanes | null | undefined;
-
 /**
  * Fills in the hashes of leaves and of the topmost nodes of pages, as far as they are not known yet: those that are stored.
  * Does nothing where there are no lanes, or where the batch is too large for their memory: `hashOf` computes what is missing.
  */
 export function hashNodes(root: Node): void {
   if (root.kind === 'stub' || root.hash !== null) return;
-  shared ??= createSm3Lanes();
-  if (shared === null) return;
-  shared.clear();
-  const batch = new HashBatch(shared);
+  const lanes = sharedSm3Lanes();
+  if (lanes === null) return;
+  const batch = new HashBatch(lanes);
   if (batch.collect(root)) batch.hash();
 }
 

@@ -112,6 +112,53 @@ export class Sm3Lanes {
   }
 }
 
+/** Messages of any length that are hashed together, each in two parts: a short head, and a body that need not be copied first. */
+export class LaneMessages {
+  readonly #lanes: Sm3Lanes;
+  /** Addresses of message and digest, by the number of blocks. */
+  readonly #jobs = new Map<number, number[]>();
+
+  constructor(lanes: Sm3Lanes) {
+    this.#lanes = lanes;
+  }
+
+  /**
+   * @param digestAt address where the 32 bytes of the digest shall go: in no message of this batch
+   * @returns false when there is no room for the message
+   */
+  add(head: Uint8Array, body: Uint8Array, digestAt: number): boolean {
+    const lengthBytes = head.length + body.length;
+    const blocks = blocksOf(lengthBytes);
+    const at = this.#lanes.take(blocks * BLOCK_BYTES);
+    if (at === 0) return false;
+    const { bytes } = this.#lanes;
+    for (let index = 0; index < head.length; index++) bytes[at + index] = head[index] as number;
+    bytes.set(body, at + head.length);
+    this.#lanes.pad(at, lengthBytes);
+    const jobs = this.#jobs.get(blocks);
+    if (jobs === undefined) this.#jobs.set(blocks, [at, digestAt]);
+    else jobs.push(at, digestAt);
+    return true;
+  }
+
+  hash(): void {
+    for (const [blocks, jobs] of this.#jobs) this.#lanes.hash(jobs, blocks);
+  }
+}
+
+// Made by the first who asks; undefined before that.
+let shared: Sm3Lanes | null | undefined;
+
+/**
+ * The lanes that all of this program share, with their memory given back; null where there are none. All hashing is
+ * synchronous: whoever asks is done, and has copied the digests, before the next one asks.
+ */
+export function sharedSm3Lanes(): Sm3Lanes | null {
+  if (shared === undefined) shared = createSm3Lanes();
+  shared?.clear();
+  return shared;
+}
+
 /** The lanes, if this machine has them and they know SM3; else null, and messages are hashed one by one. */
 export function createSm3Lanes(): Sm3Lanes | null {
   let lanes: Sm3Lanes;
