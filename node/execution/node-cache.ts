@@ -21,26 +21,19 @@ import {
   type StoredPage,
   versionAt,
 } from '../../vm/state-tree/index.ts';
+import { NodeTable } from './node-table.ts';
 
 /**
  * Memory of each of the two generations. The upper pages of a tree of a million records are some 40 MB of bytes: what
  * blocks touch again and again stays in memory.
  */
 const GENERATION_BYTES = 64 * 1024 * 1024;
-/** What a node takes beside its bytes, as measured: an object, its name, its places in the map and in its parent's page. */
-const NODE_OBJECT_BYTES = 180;
-
-/** Names as numbers are found twice as fast as texts. Beyond these, which no chain soon reaches, a name is a text. */
-const SEQUENCES = 2 ** 26;
-const VERSIONS = 2 ** 27;
-
-const nameOf = (version: number, sequence: number): number | string =>
-  version < VERSIONS && sequence < SEQUENCES ? version * SEQUENCES + sequence : `${version}/${sequence}`;
-
+/** What a node takes beside its bytes, as measured: an object, its places in the table and in its parent's page. */
+const NODE_OBJECT_BYTES = 140;
 export class NodeCache implements NodeReader {
   readonly #load: NodeReader;
-  #young = new Map<number | string, StoredNode>();
-  #old = new Map<number | string, StoredNode>();
+  #young = new NodeTable();
+  #old = new NodeTable();
   #slab = new Slab();
   #youngBytes = 0;
 
@@ -50,17 +43,17 @@ export class NodeCache implements NodeReader {
   }
 
   getNode(ref: NodeRef): Uint8Array | undefined {
-    const name = nameOf(ref.version, ref.sequence);
-    const kept = this.#young.get(name) ?? this.#old.get(name);
+    const { version, sequence } = ref;
+    const kept = this.#young.get(version, sequence) ?? this.#old.get(version, sequence);
     return kept === undefined ? this.#load.getNode(ref) : bytesOf(kept);
   }
 
   openNode(slot: RefSlot): StoredNode {
-    const name = nameOf(versionAt(slot), sequenceAt(slot));
-    const young = this.#young.get(name);
+    const version = versionAt(slot);
+    const sequence = sequenceAt(slot);
+    const young = this.#young.get(version, sequence);
     if (young !== undefined) return young;
-    const { bytes, at, end } = this.#old.get(name) ?? checkedNode(this.#load, slot);
-    return this.#put(name, bytes, at, end);
+    return this.#put(version, sequence, this.#old.get(version, sequence) ?? checkedNode(this.#load, slot));
   }
 
   /**
@@ -79,22 +72,22 @@ export class NodeCache implements NodeReader {
 
   /** Nodes of a block that has been committed, all of one version and in the order of their numbers. */
   add(version: number, nodes: readonly NewNode[]): void {
-    nodes.forEach(({ bytes }, sequence) => this.#put(nameOf(version, sequence), bytes, 0, bytes.length));
+    nodes.forEach(({ bytes }, sequence) => this.#put(version, sequence, { bytes, at: 0, end: bytes.length }));
   }
 
   /**
    * Copied into memory of the young generation, which is freed with it: a node of the old one, or of a block, may be a part
    * of memory of which few nodes live on.
    */
-  #put(name: number | string, bytes: Uint8Array, at: number, end: number): StoredNode {
+  #put(version: number, sequence: number, { bytes, at, end }: Pick<StoredNode, 'bytes' | 'at' | 'end'>): StoredNode {
     if (this.#youngBytes >= GENERATION_BYTES) {
       this.#old = this.#young;
-      this.#young = new Map();
+      this.#young = new NodeTable();
       this.#slab = new Slab();
       this.#youngBytes = 0;
     }
     const kept = copyNode(bytes, at, end, this.#slab);
-    this.#young.set(name, kept);
+    this.#young.set(version, sequence, kept);
     this.#youngBytes += end - at + NODE_OBJECT_BYTES;
     return kept;
   }

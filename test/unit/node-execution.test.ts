@@ -13,6 +13,7 @@ import type { ProposedBlock } from '../../consensus/messages.ts';
 import { type ExecutedBlock, Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { NewNodes, NodeCache } from '../../node/execution/node-cache.ts';
+import { NodeTable } from '../../node/execution/node-table.ts';
 import { type ChainStore, type CommittedBlock, openChainStore } from '../../node/storage/chain-store.ts';
 import { TransactionChecker } from '../../node/verification/transaction-checker.ts';
 import { Verifier } from '../../node/verification/verifier.ts';
@@ -25,6 +26,7 @@ import {
   type NodeReader,
   type NodeRef,
   stateReader,
+  type StoredNode,
   type TreeRoot,
 } from '../../vm/state-tree/index.ts';
 import type { StateReader } from '../../vm/types.ts';
@@ -341,6 +343,109 @@ t.test('a state that is larger than the memory for its nodes is read again from 
   reader.get(entries.at(-1)?.key as Uint8Array);
   t.equal(loads, before, 'what came last is still there');
 });
+
+t.test('a node is found under its own name alone, however large the numbers are', (t) => {
+  const versions = [0, 1, 2, 3, 2 ** 26, 2 ** 27 - 1, 2 ** 27, 2 ** 31, 2 ** 32, 2 ** 32 + 1, 2 ** 48 - 1];
+  const sequences = [0, 1, 2, 2 ** 26 - 1, 2 ** 26, 2 ** 26 + 1, 2 ** 27, 2 ** 31, 2 ** 32 - 2, 2 ** 32 - 1];
+  const { stored, leaf } = namedLeaves();
+  const refs = versions.flatMap((version) => sequences.map((sequence) => leaf(version, sequence)));
+  let loads = 0;
+  const cache = new NodeCache((name) => {
+    loads += 1;
+    return stored.get(bytesToHex(name));
+  });
+  cache.add(3, [{ key: nodeKey({ version: 3, sequence: 0 }), bytes: storedOf(stored, { version: 3, sequence: 0 }) }]);
+  for (const order of [refs, refs.toReversed()]) {
+    for (const ref of order) {
+      const bytes = storedOf(stored, ref);
+      t.same(openedFrom(cache, ref), bytes);
+      t.same(cache.getNode(ref), bytes);
+    }
+    t.equal(loads, refs.length - 1, 'all but the one that was added are loaded once');
+  }
+  for (const ref of refs) {
+    const absent = { ...ref, sequence: Math.abs(ref.sequence - 64) };
+    t.equal(cache.getNode(absent), undefined);
+    t.throws(() => openedFrom(cache, absent), InvariantError);
+  }
+  t.end();
+});
+
+t.test('the table of nodes is a map by name', (t) => {
+  const table = new NodeTable();
+  const model = new Map<string, StoredNode>();
+  const bytes = new Uint8Array(1);
+  const put = (version: number, sequence: number, at: number): void => {
+    const node: StoredNode = { kind: 'leaf', bytes, at, end: at };
+    table.set(version, sequence, node);
+    model.set(`${version}/${sequence}`, node);
+  };
+  const names: [number, number][] = [];
+  // Whole blocks; one of a hundred thousand; single ones of many; and those at the ends of what is a number.
+  for (let n = 0; n < 6_000; n += 1) names.push([1 + Math.floor(n / 300), n % 300]);
+  for (let n = 0; n < 2_000; n += 1) names.push([1_000, (n * 48_271) % 100_003]);
+  for (let n = 0; n < 6_000; n += 1) names.push([(n * 69_621) % 1_000_003, (n * 16_807) % 4_001]);
+  for (let n = 0; n < 500; n += 1) names.push([2 ** 27 - 250 + n, 2 ** 26 - 1 - (n % 9)], [n, 2 ** 26 - 250 + n]);
+  names.push([0, 0], [2 ** 48 - 1, 2 ** 32 - 1]);
+  for (const [index, [version, sequence]] of names.entries()) {
+    put(version, sequence, index);
+    // Some are put again.
+    const [again, number] = names[(index * 31) % (index + 1)] as [number, number];
+    if (index % 3 === 0) put(again, number, -index);
+  }
+  const wrong = names.flatMap(([version, sequence]) =>
+    [sequence, sequence + 1, sequence ^ 8, sequence + 4_096].filter(
+      (other) => table.get(version, other) !== model.get(`${version}/${other}`),
+    ),
+  );
+  t.same(wrong, []);
+  t.end();
+});
+
+t.test('nodes of whole blocks and single ones of many are as the database has them, over generations', (t) => {
+  const { stored, leaf } = namedLeaves();
+  const cache = new NodeCache((name) => stored.get(bytesToHex(name)));
+  const refs: NodeRef[] = [];
+  // 105 MB of blocks that differ in size: a generation ends within one.
+  for (let version = 1; version <= 10; version += 1) {
+    const own = Array.from({ length: 100 + version * 20 }, (_, sequence) => leaf(version, sequence, 50_000));
+    cache.add(
+      version,
+      own.map((ref) => ({ key: nodeKey(ref), bytes: storedOf(stored, ref) })),
+    );
+    refs.push(...own);
+    for (let sequence = 0; sequence < 20_000; sequence += 1_999) refs.push(leaf(version * 1_000, sequence, 100));
+    const wrong = refs.filter((ref, index) => {
+      const isRead = (index * 7 + version) % 5 === 0;
+      return isRead && !equalBytes(openedFrom(cache, ref), storedOf(stored, ref));
+    });
+    t.equal(wrong.length, 0);
+  }
+  const wrong = refs.filter((ref) => !equalBytes(cache.getNode(ref) as Uint8Array, storedOf(stored, ref)));
+  t.equal(wrong.length, 0);
+  t.end();
+});
+
+/** A database of leaves, each of which holds its own name. */
+function namedLeaves() {
+  const stored = new Map<string, Uint8Array>();
+  const leaf = (version: number, sequence: number, sizeBytes = 10): NodeRef => {
+    const value = new Uint8Array(sizeBytes);
+    value.set(nodeKey({ version, sequence }));
+    const { root, newNodes } = applyWrites({ getNode: () => undefined }, EMPTY, [{ key: Uint8Array.of(1), value }], 1);
+    stored.set(bytesToHex(nodeKey({ version, sequence })), newNodes[0]?.bytes.slice() as Uint8Array);
+    return { version, sequence, hash: (root as NodeRef).hash };
+  };
+  return { stored, leaf };
+}
+
+const storedOf = (stored: ReadonlyMap<string, Uint8Array>, name: Omit<NodeRef, 'hash'>): Uint8Array =>
+  stored.get(bytesToHex(nodeKey(name))) as Uint8Array;
+
+function openedFrom(cache: NodeCache, ref: NodeRef): Uint8Array {
+  const { bytes, at, end } = cache.openNode({ bytes: encodeRoot(ref), at: 0 });
+  return bytes.slice(at, end);
+}
 
 t.test('a chain of blocks reads as a plain map does: not committed, committed, and from the database', async (t) => {
   const keyOf = (n: number) => sm3(u32be(n)).slice(0, 1 + (n % 20));

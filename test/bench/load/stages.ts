@@ -18,7 +18,7 @@ const STAGES: readonly (readonly [stage: string, file: RegExp])[] = [
   ['signatures', /common\/crypto\/(sm2|sm2-engine|curve|public-arithmetic)|common\/native\/sm2|node\/verification/u],
   ['hashing (SM3)', /common\/crypto\/(sm3|hash|merkle)/u],
   ['encoding, decoding', /common\/(codec|cbor-reader|bytes)|common\/protocol|@ipld|cborg/u],
-  ['state tree', /vm\/state-tree|node\/execution\/node-cache/u],
+  ['state tree', /vm\/state-tree|node\/execution\/node-(?:cache|table)/u],
   ['execution of rules', /\/vm\//u],
   ['execution: blocks', /node\/execution/u],
   ['pool and gossip', /node\/mempool/u],
