@@ -158,7 +158,8 @@ export class TransactionGossip {
     const nowMs = this.#ports.clock.nowMs();
     const overdue: PoolEntry[] = [];
     let bytes = 0;
-    for (const entry of this.#mempool.entries()) {
+    // A client's are the first to be overdue.
+    for (const entry of this.#mempool.waiting(ESCALATE_LOCAL_MS)) {
       const patience = entry.from === null ? ESCALATE_LOCAL_MS : ESCALATE_OTHER_MS;
       if (nowMs - entry.receivedMs < patience || nowMs - entry.escalatedMs < ESCALATE_AGAIN_MS) continue;
       bytes += entry.sizeBytes;

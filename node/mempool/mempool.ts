@@ -94,8 +94,11 @@ export class Mempool {
   readonly #dropListeners = new Set<(dropped: Dropped) => void>();
   readonly #vouchers = new Vouchers();
   #underCheck = 0;
-  /** Blocks that were committed since the start. */
-  #blocks = 0;
+  /**
+   * By key, those whose signatures are being verified: whether a block has taken one meanwhile. To ask the chain for each
+   * again would cost as much as to ask when it came. At most MAX_UNDER_CHECK.
+   */
+  readonly #takenUnderCheck = new Map<string, boolean>();
   #cancelTick: () => void = () => {};
 
   constructor(ports: MempoolPorts) {
@@ -164,11 +167,11 @@ export class Mempool {
     const txs = raws.map(named);
     const verdicts = txs.map((tx) => this.#known(tx));
     const fresh = txs.flatMap((tx, at) => (verdicts[at] === undefined ? [{ tx, at }] : []));
-    const blocks = this.#blocks;
     if (this.#underCheck + fresh.length > MAX_UNDER_CHECK) {
       for (const { at } of fresh) verdicts[at] = reject('POOL_FULL', 'too many transactions are being verified');
     } else if (fresh.length > 0) {
       this.#underCheck += fresh.length;
+      for (const { tx } of fresh) this.#takenUnderCheck.set(tx.key, false);
       try {
         const checked = await this.#ports.checker.checkMany(
           fresh.map(({ tx }) => tx),
@@ -176,10 +179,11 @@ export class Mempool {
         );
         checked.forEach((verdict, index) => {
           const { tx, at } = fresh[index] as { tx: NamedTransaction; at: number };
-          verdicts[at] = verdict.ok ? this.#take(verdict.value, tx, from, blocks) : verdict;
+          verdicts[at] = verdict.ok ? this.#take(verdict.value, tx, from) : verdict;
         });
       } finally {
         this.#underCheck -= fresh.length;
+        for (const { tx } of fresh) this.#takenUnderCheck.delete(tx.key);
       }
     }
     return verdicts.map((verdict) => {
@@ -217,10 +221,10 @@ export class Mempool {
   committed(txHashes: readonly Hash[]): readonly number[] {
     const nowMs = this.#ports.clock.nowMs();
     const waitedMs: number[] = [];
-    this.#blocks += 1;
     const keys = txHashes.map(hashKey);
     this.#ports.checker.forget(keys);
     for (const key of keys) {
+      if (this.#takenUnderCheck.has(key)) this.#takenUnderCheck.set(key, true);
       const entry = this.#pool.remove(key);
       if (entry !== undefined) {
         waitedMs.push(nowMs - entry.receivedMs);
@@ -255,6 +259,11 @@ export class Mempool {
     return entry !== undefined && this.#ports.simulate(entry.checked, this.#ports.clock.nowMs()).ok;
   }
 
+  /** As `Pool.waiting`. */
+  waiting(leastMs: number): Iterable<PoolEntry> {
+    return this.#pool.waiting(leastMs, this.#ports.clock.nowMs());
+  }
+
   /** In the order in which blocks will take them. */
   entries(): Iterable<PoolEntry> {
     return this.#pool.entries();
@@ -265,21 +274,26 @@ export class Mempool {
     return this.#ports.locate(hash) === null ? undefined : COMMITTED;
   }
 
-  /** @param blocks those that were committed when the chain was last asked for it */
-  #take(
-    checked: CheckedTransaction,
-    tx: NamedTransaction,
-    from: string | null,
-    blocks: number,
-  ): Verdict<{ readonly hash: Hash }> {
+  /** `#known`, of one that was not when its check began. */
+  #knownSince(tx: NamedTransaction): Verdict<{ readonly hash: Hash }> | undefined {
+    const isTaken = this.#takenUnderCheck.get(tx.key);
+    // Another copy of it was under check as well, and has ended first.
+    if (isTaken === undefined) return this.#known(tx);
+    if (this.#pool.get(tx.key) !== undefined) return PENDING;
+    return isTaken ? COMMITTED : undefined;
+  }
+
+  #take(checked: CheckedTransaction, tx: NamedTransaction, from: string | null): Verdict<{ readonly hash: Hash }> {
     const { hash, key, bytes, sidecar } = tx;
     // It may have come twice while its signatures were verified, or in a block.
-    const known = blocks === this.#blocks ? this.#pool.get(key) && PENDING : this.#known(tx);
+    const known = this.#knownSince(tx);
     if (known !== undefined) return known;
     const nowMs = this.#ports.clock.nowMs();
     const isVouched = from !== null && this.isBusy && this.#vouchers.believes(from);
     const verdict = isVouched ? this.#ports.checkEnvelope(checked, nowMs) : this.#ports.simulate(checked, nowMs);
     if (!verdict.ok) {
+      // The head may be at a block that the pool has yet to hear of.
+      if (verdict.code === 'TX_REPLAYED' && this.#ports.locate(hash) !== null) return COMMITTED;
       if (from !== null) this.#park(checked, sidecar, from, verdict.code);
       return verdict;
     }
@@ -334,7 +348,7 @@ export class Mempool {
   #recheck(): void {
     const nowMs = this.#ports.clock.nowMs();
     let looked = 0;
-    for (const entry of [...this.#pool.entries()]) {
+    for (const entry of this.#pool.waiting(RECHECK_AFTER_MS, nowMs)) {
       if (looked >= RECHECKED_AT_ONCE) break;
       if (nowMs - entry.checkedMs < RECHECK_AFTER_MS) continue;
       looked += 1;

@@ -68,6 +68,20 @@ export class Pool {
     yield* this.#normal.values();
   }
 
+  /**
+   * Of `entries`, those that have waited so long. They came in order: the first of its kind that has not waited ends the walk,
+   * unless it came before the clock went back. Entries may be removed on the way.
+   */
+  *waiting(leastMs: number, nowMs: TimeMs): Generator<PoolEntry> {
+    for (const entries of [this.#urgent, this.#normal]) {
+      for (const entry of entries.values()) {
+        const waitedMs = nowMs - entry.receivedMs;
+        if (waitedMs >= leastMs) yield entry;
+        else if (waitedMs >= 0) break;
+      }
+    }
+  }
+
   /** POOL_FULL, or ACCOUNT_QUOTA when this account holds its share. */
   room(of: { readonly account: string; readonly priority: 'urgent' | 'normal'; readonly sizeBytes: number }): Verdict {
     const { maxTransactions, maxBytes } = this.limits;

@@ -7,7 +7,7 @@ import { Executor } from '../../node/execution/executor.ts';
 import { genesisBlock } from '../../node/execution/genesis-block.ts';
 import { TransactionGossip } from '../../node/mempool/gossip.ts';
 import { Mempool } from '../../node/mempool/mempool.ts';
-import type { PoolLimits } from '../../node/mempool/pool.ts';
+import { Pool, type PoolEntry, type PoolLimits } from '../../node/mempool/pool.ts';
 import { decodeFrame, encodeFrame } from '../../node/mempool/transaction-frame.ts';
 import type { Member } from '../../node/network/types.ts';
 import { openChainStore } from '../../node/storage/chain-store.ts';
@@ -28,26 +28,50 @@ import { flipBit, mustFail } from '../integration/node-expect.ts';
 const net = consortium();
 const raw = ({ bytes }: TestTransaction): RawTransaction => ({ bytes, sidecar: null });
 
+/** Keeps its verdicts to itself until it is let go. */
+class HeldChecker extends TransactionChecker {
+  #held: Promise<void> = Promise.resolve();
+
+  hold(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#held = promise;
+    return resolve;
+  }
+
+  override async checkMany(...of: Parameters<TransactionChecker['checkMany']>) {
+    const held = this.#held;
+    const verdicts = await super.checkMany(...of);
+    await held;
+    return verdicts;
+  }
+}
+
 async function open(limits: Partial<PoolLimits> = {}) {
   const store = await openChainStore(new SimulatedDisk().open(), net.genesis, () => genesisBlock(net.genesis));
   const executor = Executor.open(store);
   const clock = new ManualClock(Date.now());
   const spread: RawTransaction[] = [];
+  const checker = new HeldChecker(net.chainId, new Verifier(createWasmEngine()));
+  let located = 0;
   const mempool = new Mempool({
     clock,
     limits: { maxTransactions: 100, maxBytes: 1024 * 1024, ...limits },
-    checker: new TransactionChecker(net.chainId, new Verifier(createWasmEngine())),
+    checker,
     simulate: (tx, nowMs) => executor.simulate(tx, nowMs),
     checkEnvelope: (tx, nowMs) => executor.checkEnvelope(tx, nowMs),
-    locate: (hash) => store.locateTx(hash),
+    locate: (hash) => {
+      located += 1;
+      return store.locateTx(hash);
+    },
     spread: (tx) => spread.push(tx),
   });
   mempool.start();
-  const commit = async (txs: readonly TestTransaction[]): Promise<void> => {
+  /** @param isTold whether the pool hears of it */
+  const commit = async (txs: readonly TestTransaction[], isTold = true): Promise<void> => {
     await commitOne(net, store, executor, txs);
-    mempool.committed(txs.map((tx) => tx.hash));
+    if (isTold) mempool.committed(txs.map((tx) => tx.hash));
   };
-  return { mempool, clock, spread, commit };
+  return { mempool, clock, spread, commit, checker, located: () => located };
 }
 
 t.test('a transaction is pending, then committed, and taken once', async (t) => {
@@ -65,6 +89,80 @@ t.test('a transaction is pending, then committed, and taken once', async (t) => 
   t.equal(mempool.size, 0);
   t.equal(mempool.bytes, 0);
   t.equal(mustFail(await mempool.submit(raw(tx))), 'ALREADY_COMMITTED');
+});
+
+t.test('what blocks take while its signature is being verified is known without asking the chain again', async (t) => {
+  const { mempool, checker, commit, located } = await open();
+  const [first, second, waiting, twice, last] = Array.from({ length: 5 }, (_, index) => enrolPatient(net, index % 4));
+  const txs = [first, second, waiting, twice, last] as TestTransaction[];
+  const letClientGo = checker.hold();
+  const client = mempool.admit([...txs, txs[3] as TestTransaction].map(raw), null);
+  const letPeerGo = checker.hold();
+  const peer = mempool.admit(txs.slice(1, 4).map(raw), 'peer');
+  await commit(txs.slice(0, 1));
+  await commit([txs[1], enrolPatient(net)] as TestTransaction[]);
+  t.equal(located(), 9);
+  letClientGo();
+  const codes = (verdicts: Awaited<typeof client>) => verdicts.map((verdict) => (verdict.ok ? 'OK' : verdict.code));
+  t.same(codes(await client), ['ALREADY_COMMITTED', 'ALREADY_COMMITTED', 'OK', 'OK', 'OK', 'ALREADY_PENDING']);
+  t.equal(located(), 9, 'although blocks were committed');
+  letPeerGo();
+  t.same(codes(await peer), ['ALREADY_COMMITTED', 'ALREADY_PENDING', 'ALREADY_PENDING']);
+  t.equal(located(), 10, 'once more for what came twice');
+  t.equal(mempool.size, 3);
+  await commit(txs.slice(2));
+  t.equal(mempool.size, 0);
+  t.same(codes(await mempool.admit(txs.map(raw), 'peer')), Array(5).fill('ALREADY_COMMITTED'));
+});
+
+t.test('one that comes again while it is under check, and ends after the block that has it', async (t) => {
+  const { mempool, checker, commit } = await open();
+  const tx = enrolPatient(net);
+  const letGo = [checker.hold()];
+  const first = mempool.submit(raw(tx));
+  letGo.push(checker.hold());
+  const second = mempool.submit(raw(tx));
+  letGo[0]?.();
+  t.ok((await first).ok);
+  await commit([tx]);
+  letGo[1]?.();
+  t.equal(mustFail(await second), 'ALREADY_COMMITTED');
+  t.equal(mempool.size, 0);
+});
+
+t.test('a transaction of a block that the pool has yet to hear of', async (t) => {
+  const { mempool, checker, commit } = await open();
+  const tx = enrolPatient(net);
+  const letGo = checker.hold();
+  const submitted = mempool.submit(raw(tx));
+  await commit([tx], false);
+  letGo();
+  t.equal(mustFail(await submitted), 'ALREADY_COMMITTED');
+  mempool.committed([tx.hash]);
+  t.equal(mempool.size, 0);
+});
+
+t.test('those that have waited so long are found as by a look at all', (t) => {
+  const pool = new Pool({ maxTransactions: 1_000, maxBytes: 1_000 });
+  const keysOf = (entries: Iterable<PoolEntry>) => Array.from(entries, ({ key }) => key);
+  const add = (index: number, receivedMs: number) =>
+    pool.add({
+      key: `${index}`,
+      account: 'account',
+      priority: index % 7 === 0 ? 'urgent' : 'normal',
+      sizeBytes: 1,
+      receivedMs,
+    } as PoolEntry);
+  // They came before the clock went back by an hour.
+  for (let index = 0; index < 20; index += 1) add(index, 3_600_000 + index * 10);
+  for (let index = 20; index < 300; index += 1) add(index, 10_000 + (index >> 1) * 10);
+  for (let nowMs = 10_000; nowMs <= 14_000; nowMs += 70) {
+    const all = [...pool.entries()].filter(({ receivedMs }) => nowMs - receivedMs >= 1_500);
+    t.same(keysOf(pool.waiting(1_500, nowMs)), keysOf(all));
+  }
+  for (const { key } of pool.waiting(1_500, 14_000)) pool.remove(key);
+  t.equal(pool.size, 20, 'and may be removed on the way');
+  t.end();
 });
 
 t.test('what a peer sends is not gossiped again', async (t) => {
