@@ -301,7 +301,6 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
   ledger.onCommitted((block) => {
     const { header } = block;
     watch.committed();
-    proposer.committed(block.txHashes.length);
     announceHead(block, watch.hasObservers, host, network);
     voice.look();
     snapshots.committed();

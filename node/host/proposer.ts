@@ -5,7 +5,6 @@ import type { Clock } from '../clock.ts';
 import type { Executor } from '../execution/executor.ts';
 import type { Mempool } from '../mempool/mempool.ts';
 import type { DueWatch } from './due.ts';
-import { Pace } from './pace.ts';
 
 /**
  * A block holds at most about this much execution: every replica executes it before it votes. In processor time: a
@@ -39,16 +38,10 @@ export interface ProposerPorts {
 
 export class Proposer {
   readonly #ports: ProposerPorts;
-  readonly #pace = new Pace();
   #msPerTx = FIRST_ESTIMATE_MS;
 
   constructor(ports: ProposerPorts) {
     this.#ports = ports;
-  }
-
-  /** A block became the head, whoever proposed it. */
-  committed(transactions: number): void {
-    this.#pace.committed(transactions, this.#ports.clock.nowMs());
   }
 
   /** @returns null when nothing was due after all, or when the head has moved meanwhile */
@@ -58,7 +51,6 @@ export class Proposer {
     readonly minTimestampMs: TimeMs;
   }): Promise<ProposedBlock | null> {
     const { clock, executor, mempool, due, address } = this.#ports;
-    await this.#rest();
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
       if (executor.head.height + 1 !== at.height) return null;
       const timestampMs = Math.max(at.minTimestampMs, clock.nowMs());
@@ -74,14 +66,6 @@ export class Proposer {
       if (built.included > 0 || stateIsDue) return built.proposal;
     }
     return null;
-  }
-
-  /** Lets more come, unless what waits fills a block. */
-  async #rest(): Promise<void> {
-    const { clock, mempool } = this.#ports;
-    if (mempool.size >= MIN_CANDIDATES) return;
-    const restMs = this.#pace.restMs(clock.nowMs());
-    if (restMs >= 1) await new Promise<void>((resolve) => void clock.after(restMs, resolve));
   }
 
   /** @param mostMs of execution */
