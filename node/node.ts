@@ -328,6 +328,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     { processMetrics: options.processMetrics ?? true },
   );
 
+  let failed = false;
   let stopping: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
@@ -338,14 +339,13 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
       watch.stop();
       await Promise.all([syncer.stop(), host.stop(), pruner.stop(), snapshots.stop(), voice.stop()]);
       await Promise.all([network.stop(), verifier.stop()]);
-      // A courtesy: without it, the next start executes some blocks again.
-      await store.storeState(executor.head).catch(() => undefined);
+      // A courtesy: without it, the next start executes some blocks again. After a fault nothing in memory is to be relied on.
+      if (!failed) await store.storeState(executor.head).catch(() => undefined);
       await kv.close();
       log.info({ height: executor.head.height }, 'stopped');
     })();
     return stopping;
   };
-  let failed = false;
   const fail = (error: unknown): void => {
     if (failed) return;
     failed = true;
