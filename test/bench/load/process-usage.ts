@@ -25,21 +25,29 @@ export type ThreadUse = (typeof THREADS)[number];
 /** Processor time so far of the threads that a process has now, in milliseconds. */
 export function threadsCpuMsOf(pid: number): ReadonlyMap<ThreadUse, number> {
   const times = new Map<ThreadUse, number>();
-  for (const thread of threadIdsOf(pid)) {
+  let pool = 0;
+  // In the order in which they began.
+  for (const thread of threadIdsOf(pid).toSorted((a, b) => Number(a) - Number(b))) {
     const usage = usageAt(`/proc/${pid}/task/${thread}`);
     if (usage === null) continue;
-    const use = useOf(usage.name, thread === `${pid}`);
+    const isPool = usage.name.startsWith(POOL_NAME);
+    if (isPool) pool += 1;
+    const use = isPool && pool > POOL_THREADS ? 'LevelDB: compaction' : useOf(usage.name, thread === `${pid}`);
     times.set(use, (times.get(use) ?? 0) + usage.cpuMs);
   }
   return times;
 }
 
-/** By the names that Node gives. LevelDB's thread has none of its own: it has that of the thread that opened the database. */
+/** libuv's pool, which begins all at once. LevelDB's thread has the name of the thread that began it: one of these, or the main one. */
+const POOL_NAME = 'libuv-worker';
+const POOL_THREADS = 4;
+
+/** By the names that Node gives. */
 function useOf(name: string, isMain: boolean): ThreadUse {
   if (isMain) return 'event loop';
   if (name === THREAD_NAME) return 'signatures';
   if (name.startsWith('V8Worker')) return 'V8: garbage, compiling';
-  return name.startsWith('libuv-worker') ? 'libuv: reads and writes' : 'LevelDB: compaction';
+  return name.startsWith(POOL_NAME) ? 'libuv: reads and writes' : 'LevelDB: compaction';
 }
 
 function threadIdsOf(pid: number): readonly string[] {

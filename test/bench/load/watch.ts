@@ -14,7 +14,12 @@ export interface Sample {
   /** Of the nodes the most, MiB. */
   readonly anonymousMiB: number;
   readonly residentMiB: number;
+  /** Of the first of them: used of the heap of JavaScript, and buffers beside it. */
+  readonly heapMiB: number;
+  readonly buffersMiB: number;
 }
+
+const MIB = 1024 * 1024;
 
 /** @returns what ends it and gives the samples */
 export function watch(devnet: Devnet, everyMs: number): () => Promise<readonly Sample[]> {
@@ -38,6 +43,8 @@ export function watch(devnet: Devnet, everyMs: number): () => Promise<readonly S
       lagMaxMs: most('nodejs_eventloop_lag_max_seconds') * 1_000,
       anonymousMiB: Math.max(...memory.map(({ anonymous }) => anonymous)),
       residentMiB: Math.max(...memory.map(({ now }) => now)),
+      heapMiB: (nodes[0]?.get('nodejs_heap_size_used_bytes') ?? Number.NaN) / MIB,
+      buffersMiB: (nodes[0]?.get('nodejs_external_memory_bytes') ?? Number.NaN) / MIB,
     });
   }
 
