@@ -194,7 +194,7 @@ export const nodeConfigSchema: Schema = {
       keepStates: {
         type: 'integer',
         description:
-          'Without `archive`: of so many of the last blocks the states are kept that came to disk (each 32nd at least).',
+          'Without `archive`: of so many of the last blocks the states are kept that came to disk (each 128th at least).',
         minimum: 16,
         maximum: 10_000_000,
         default: 512,

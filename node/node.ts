@@ -190,6 +190,7 @@ export async function createNode(options: NodeOptions): Promise<EmrNode> {
     history,
     head: () => executor.head,
     hasState: (height) => store.stateRootAt(height) !== null,
+    storeHead: () => store.storeState(executor.head),
     isInUse: (height) => snapshotServer.isInUse(height),
     changed: (height) => {
       log.info({ height }, 'keeping a snapshot');

@@ -23,6 +23,8 @@ export interface SnapshotKeeperPorts {
   head(): { readonly height: Height; readonly params: { readonly leaderDemotionBlocks: number } };
   /** Whether the state after a block is on disk. */
   hasState(height: Height): boolean;
+  /** Puts the state of the head there. */
+  storeHead(): Promise<void>;
   /** Whether a newcomer is fetching it. */
   isInUse(height: Height): boolean;
   /** A snapshot was made or dropped: there may be something to prune. */
@@ -56,8 +58,9 @@ export class SnapshotKeeper {
     const { height: head, params } = this.#ports.head();
     const least = Math.max(1, this.#ports.history.prunedBelow);
     let height = head;
-    const { hasState } = this.#ports;
-    while (height >= least && !(isSnapshotHeight(height, params.leaderDemotionBlocks) && hasState(height))) height -= 1;
+    const isOne = (at: Height): boolean => isSnapshotHeight(at, params.leaderDemotionBlocks);
+    if (isOne(head)) await this.#ports.storeHead();
+    while (height >= least && !(isOne(height) && this.#ports.hasState(height))) height -= 1;
     return height >= least && (await this.create(height)) ? height : null;
   }
 

@@ -13,7 +13,7 @@ import type { StateReaders } from './state-readers.ts';
 /** Names of state nodes: version in 6 bytes, number in 4. */
 export const STATE_NODE_NAME_BYTES = 10;
 /** How many states wait for the disk, and the bytes of their nodes. After a crash these blocks are executed again: a second or two. */
-export const MAX_UNWRITTEN_BLOCKS = 32;
+export const MAX_UNWRITTEN_BLOCKS = 128;
 export const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024;
 
 /** What a block changes in the state, as it is stored. */

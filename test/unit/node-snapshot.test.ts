@@ -163,9 +163,9 @@ t.test('trust follows handovers, and nothing else', (t) => {
 const SPAN = 4;
 const net = consortium({ params: { leaderDemotionBlocks: SPAN } });
 
-async function chainOf(blocks: number) {
+async function chainOf(blocks: number, stateEvery = 1) {
   const kv = new SimulatedDisk().open();
-  const store = await openChainStore(kv, net.genesis, () => genesisBlock(net.genesis));
+  const store = await openChainStore(kv, net.genesis, () => genesisBlock(net.genesis), stateEvery);
   const executor = Executor.open(store);
   const history = await openStateHistory(kv, store.readers);
   const grow = async (more: number, onBlock: () => void = () => {}): Promise<void> => {
@@ -187,6 +187,7 @@ t.test('snapshots are made by themselves at multiples, the latest are kept, and 
     history,
     head: () => executor.head,
     hasState: (height) => store.stateRootAt(height) !== null,
+    storeHead: () => store.storeState(executor.head),
     isInUse: (height) => inUse.has(height),
     changed: () => {},
     failed: (error) => failures.push(error),
@@ -212,6 +213,30 @@ t.test('snapshots are made by themselves at multiples, the latest are kept, and 
   t.equal(await keeper.create(22), true, 'whoever asks for a height gets it');
   t.same(failures, []);
 });
+
+t.test(
+  'a snapshot that is asked for brings the state of the head to disk, if a newcomer can begin with it',
+  async (t) => {
+    const { store, executor, history, grow } = await chainOf(7, 100);
+    const keeper = new SnapshotKeeper({
+      settings: { everyBlocks: 0, keep: 2 },
+      history,
+      head: () => executor.head,
+      hasState: (height) => store.stateRootAt(height) !== null,
+      storeHead: () => store.storeState(executor.head),
+      isInUse: () => false,
+      changed: () => {},
+      failed: (error) => t.fail(`${error}`),
+    });
+    t.equal(store.stateHeight, 0);
+    t.equal(await keeper.createLatest(), 7);
+    t.equal(store.stateHeight, 7);
+    await grow(2);
+    t.equal(await keeper.createLatest(), 7, 'nobody can begin with the one of 9');
+    t.equal(store.stateHeight, 7);
+    t.same(keeper.heights, [7]);
+  },
+);
 
 t.test('the server shows what is there, and refuses what nobody can ask for', async (t) => {
   const { store, history } = await chainOf(9);

@@ -1,6 +1,6 @@
 import { LengthPrefixedDecoder } from '@libp2p/utils';
 import t from 'tap';
-import { Uint8ArrayList } from 'uint8arraylist';
+import type { Uint8ArrayList } from 'uint8arraylist';
 import { spareExceptions } from '../../node/network/noise-frames.ts';
 
 spareExceptions();
