@@ -1,8 +1,8 @@
 /**
  * The chain on disk: what a committed block leaves behind, in one atomic synced batch. Its state is among it with every few
- * blocks only, and in memory until then; what a crash takes of it is computed again. Reads of headers and indexes are synchronous (they are small and warm), bodies are
- * not. Rules of execution and of consensus do not go in here; this file trusts its caller and the disk, and checks at
- * opening that what the disk has is whole.
+ * blocks only, and in memory until then; what a crash takes of it is computed again. Reads of headers and indexes are
+ * synchronous (they are small and warm), bodies are not. Rules of execution and of consensus do not go in here; this file
+ * trusts its caller and the disk, and checks at opening that what the disk has is whole.
  */
 import { bytesToHex, equalBytes, readU64be, u64be } from '../../common/bytes.ts';
 import { boundedBytes, decodeTrusted, encode, list, struct, uint } from '../../common/codec.ts';
@@ -287,9 +287,11 @@ export class ChainStore {
         { type: 'del', key: storageKey.stateStale(below) },
       );
     }
-    await this.#inTurn(() => this.#kv.write(writes, { sync: true }));
-    this.#head = { header, hash };
-    this.#recent.restart(height);
+    await this.#inTurn(async () => {
+      await this.#kv.write(writes, { sync: true });
+      this.#head = { header, hash };
+      this.#recent.restart(height);
+    });
   }
 
   /** Names of all state nodes of versions before a height, 10 bytes each. For a chain of a few blocks. */
@@ -464,7 +466,8 @@ function wholeHead(kv: KeyValueStore): HeaderAt {
       `block ${height} has no certificate`,
     );
     const stateHead = stateHeadOf(kv);
-    assert(stateHead <= height, `the last state is that of block ${stateHead}, which is missing`);
+    const ofState = stateHead <= height ? readHeader(kv, stateHead) : null;
+    assert(ofState !== null, `the last state is that of block ${stateHead}, which is missing`);
     assert(kv.getSync(storageKey.stateRoot(stateHead)) !== undefined, `block ${stateHead} has no state`);
     return head;
   } catch (cause) {
