@@ -175,7 +175,7 @@ async function report(args: readonly string[]): Promise<Report> {
     all.push(await measure(count, sizes, values.rates === undefined ? null : numbers(values.rates)));
   const lines = (value: (step: Loaded) => number): Line[] =>
     all.map(({ validators, steps }) => ({
-      name: `${validators} validators`,
+      name: validators === 1 ? '1 validator' : `${validators} validators`,
       points: steps.map((step) => [step.ratePerSecond, value(step)] as const),
     }));
   const offered = { title: 'offered, transactions per second', logarithmic: true };
