@@ -30,6 +30,7 @@ import { NodeTable } from './node-table.ts';
 const GENERATION_BYTES = 64 * 1024 * 1024;
 /** What a node takes beside its bytes, as measured: an object, its places in the table and in its parent's page. */
 const NODE_OBJECT_BYTES = 140;
+
 export class NodeCache implements NodeReader {
   readonly #load: NodeReader;
   #young = new NodeTable();

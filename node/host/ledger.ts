@@ -69,11 +69,10 @@ export class Ledger {
     for (let height = from + 1; height <= head; height += 1) {
       const block = await this.#store.blockAt(height);
       const opened = block === null ? reject('MISSING', 'it is not there') : proposedBlock(block);
-      const txs = opened.ok ? this.#checker.decodeCertified(opened.value.block) : opened;
-      const executed = opened.ok && txs.ok ? await this.#executor.execute(opened.value, txs.value, CERTIFIED) : txs;
+      const executed = opened.ok ? await this.#executeAgain(opened.value) : opened;
       if (!executed.ok) throw damaged(height, executed.message);
-      this.#store.recall(height, stateChangeOf(executed.value as ExecutedBlock));
-      this.#executor.advance(executed.value as ExecutedBlock);
+      this.#store.recall(height, stateChangeOf(executed.value));
+      this.#executor.advance(executed.value);
     }
     return head - from;
   }
@@ -84,8 +83,10 @@ export class Ledger {
    */
   async commitDecided(proposal: ProposedBlock, certificate: Certificate): Promise<CommittedBlock | null> {
     if (proposal.header.height <= this.#executor.head.height) return null;
-    const executed = this.#executor.executed(proposal.hash) ?? (await this.#executeAgain(proposal));
-    return this.#commit(executed, certificate);
+    const known = this.#executor.executed(proposal.hash);
+    const executed = known === undefined ? await this.#executeAgain(proposal) : accept(known);
+    assert(executed.ok, `a decided block cannot be executed: ${executed.ok ? '' : executed.code}`);
+    return this.#commit(executed.value, certificate);
   }
 
   /**
@@ -148,11 +149,9 @@ export class Ledger {
     this.#executor.reopen(this.#store);
   }
 
-  async #executeAgain(proposal: ProposedBlock): Promise<ExecutedBlock> {
+  async #executeAgain(proposal: ProposedBlock): Promise<Verdict<ExecutedBlock>> {
     const txs = this.#checker.decodeCertified(proposal.block);
-    const executed = txs.ok ? await this.#executor.execute(proposal, txs.value, CERTIFIED) : txs;
-    assert(executed.ok, `a decided block cannot be executed: ${executed.ok ? '' : executed.code}`);
-    return executed.value;
+    return txs.ok ? this.#executor.execute(proposal, txs.value, CERTIFIED) : txs;
   }
 
   async #commit(executed: ExecutedBlock, certificate: Certificate): Promise<CommittedBlock> {

@@ -3,7 +3,7 @@
  * that a range is in order of height. Whoever adds a kind of entry adds it here, and raises `DATA_FORMAT` when an older
  * node could not live with it.
  */
-import { compareBytes, concatBytes, readU32be, readU64be, u32be, u64be, utf8, writeU32be } from '../../common/bytes.ts';
+import { compareBytes, concatBytes, readU32be, readU64be, u32be, u64be, utf8 } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import type { Hash, Height } from '../../common/protocol/primitives.ts';
 
@@ -64,17 +64,6 @@ export const storageKey = {
     const built = new Uint8Array(1 + nodeKey.length);
     built[0] = STATE_NODE;
     built.set(nodeKey, 1);
-    return built;
-  },
-  /** The same from its parts. */
-  stateNodeOf: (version: Height, sequence: number): Uint8Array => {
-    const built = new Uint8Array(11);
-    built[0] = STATE_NODE;
-    const high = Math.floor(version / 0x1_0000_0000);
-    built[1] = high >>> 8;
-    built[2] = high;
-    writeU32be(built, 3, version % 0x1_0000_0000);
-    writeU32be(built, 7, sequence);
     return built;
   },
   /** After a block whose state is stored: not each one's is. */

@@ -6,13 +6,14 @@
 import { concatBytes, readU16be, readU32be } from '../../common/bytes.ts';
 import { assert } from '../../common/errors.ts';
 import type { Height } from '../../common/protocol/primitives.ts';
+import { nodeKey } from '../../vm/state-tree/index.ts';
 import type { Write } from './key-value-store.ts';
 import { storageKey } from './keyspace.ts';
 import type { StateReaders } from './state-readers.ts';
 
 /** Names of state nodes: version in 6 bytes, number in 4. */
-export const STATE_NODE_NAME_BYTES = 10;
-/** How many states wait for the disk, and the bytes of their nodes. After a crash these blocks are executed again: a second or two. */
+const STATE_NODE_NAME_BYTES = 10;
+/** How many states wait for the disk, and the bytes of their nodes. After a crash these blocks are executed again. */
 export const MAX_UNWRITTEN_BLOCKS = 128;
 export const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024;
 
@@ -68,7 +69,7 @@ class BlockNodes {
       if (this.#left[sequence] === 1) continue;
       writes.push({
         type: 'put',
-        key: storageKey.stateNodeOf(version, sequence),
+        key: storageKey.stateNode(nodeKey({ version, sequence })),
         value: this.at(sequence) as Uint8Array,
       });
     }

@@ -55,8 +55,8 @@ export async function found<T>(
   const kv = await openLevelStore(made);
   const chain = await PreparedChain.open(kv, genesis, await validatorKeys(devnet, genesis));
   const prepared = await prepare(chain, genesis);
-  // The ciphertext of these records is nowhere: nobody is to look for it.
   await chain.close();
+  // The ciphertext of these records is nowhere: nobody is to look for it.
   await new BlobRecords(createBlobIndex(kv)).commit(chain.executor.head.height, []);
   await kv.close();
   await settle(made);
